@@ -1,0 +1,79 @@
+"""Every error the product raises on purpose.
+
+    OpenApertureError
+    ├── BadInput            the sender's fault: dead-letter it, answer 4xx, never try again
+    │   ├── BadMessage      a message that cannot be decoded or breaks its schema
+    │   ├── BadReference    a repository or ref that the allow-list refuses
+    │   └── BadManifest     an openaperture.json that cannot be used
+    ├── ConfigError         settings that cannot be used; lists every problem at once
+    ├── TryLater            nothing is wrong with the input: back off and repeat
+    │   ├── StoreUnavailable
+    │   │   └── StoreFull   the disk under the store is full
+    │   └── BrokerUnavailable
+    │       └── Unconfirmed published, but no confirm came: it may or may not have arrived
+    ├── Unroutable          the broker answered: no queue takes this message
+    ├── QueueMismatch       a queue exists with other arguments than we need, or does not exist
+    └── IllegalMove         our own bug: a decision outside the table of moves
+
+Adapters translate at their edge and keep the cause (``raise … from exc``).
+"""
+
+
+class OpenApertureError(Exception):
+    """Root of the tree. The text is one sentence for a person: what, which id, what to do."""
+
+
+class BadInput(OpenApertureError):
+    """The sender's fault. Repeating it cannot help."""
+
+
+class BadMessage(BadInput):
+    """A message that cannot be decoded or does not fit its schema."""
+
+
+class BadReference(BadInput):
+    """A repository or git ref that the allow-list refuses."""
+
+
+class BadManifest(BadInput):
+    """An openaperture.json that is missing, unreadable or declares something impossible."""
+
+
+class ConfigError(OpenApertureError):
+    """Settings that cannot be used."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class TryLater(OpenApertureError):
+    """A passing fault of something we depend on."""
+
+
+class StoreUnavailable(TryLater):
+    """The database does not answer. A write that raised this may or may not have committed."""
+
+
+class StoreFull(StoreUnavailable):
+    """The database has no room to write. Nothing was saved."""
+
+
+class BrokerUnavailable(TryLater):
+    """No session with the broker right now. Nothing was published."""
+
+
+class Unconfirmed(BrokerUnavailable):
+    """The broker neither confirmed nor refused a publish in time: its outcome is unknown."""
+
+
+class Unroutable(OpenApertureError):
+    """The broker has no such exchange, or no queue takes this routing key."""
+
+
+class QueueMismatch(OpenApertureError):
+    """A queue is missing, or was declared by someone else with other arguments."""
+
+
+class IllegalMove(OpenApertureError):
+    """A decision that the table of moves does not allow."""

@@ -1,0 +1,164 @@
+"""The messages on the wire, as types: one truth for decoding, encoding and the published schemas.
+
+`StartMessage` and `Request` carry the field names of the original OpenAperture. A worker answers with
+a small `Callback`, or with its whole request as a `StartMessage` that carries the attempt token.
+"""
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+JSON_CONTENT_TYPE = "application/json"
+
+Id = Annotated[str, Meta(min_length=1, max_length=128)]
+Token = Annotated[str, Meta(min_length=1, max_length=256)]
+Name = Annotated[str, Meta(min_length=1, max_length=64)]
+Line = Annotated[str, Meta(max_length=8_192)]
+Text = Annotated[str, Meta(max_length=65_536)]
+Outputs = Annotated[dict[Name, Annotated[str, Meta(max_length=4_096)]], Meta(max_length=64)]
+"""What a milestone leaves for the later ones: name -> text. A file is passed as its path or address."""
+Seconds = Annotated[float, Meta(gt=0, le=30 * 86_400)]
+
+
+class WorkflowFields(Struct, kw_only=True):
+    """The fields of a workflow that travel in both directions, named as in the original."""
+
+    id: Id
+    workflow_id: str | None = None
+    deployment_repo: Line | None = None
+    deployment_repo_git_ref: Line | None = None
+    source_repo: Line | None = None
+    source_repo_git_ref: Line | None = None
+    source_commit_hash: Line | None = None
+    milestones: Annotated[list[Line], Meta(max_length=100)] | None = None
+    current_step: Line | None = None
+    elapsed_step_time: Line | None = None
+    elapsed_workflow_time: Line | None = None
+    workflow_duration: Line | None = None
+    workflow_step_durations: dict[str, str] | None = None
+    workflow_error: bool | None = None
+    workflow_completed: bool | None = None
+    event_log: list[Text] | None = None
+    scheduled_start_time: Line | None = None
+    execute_options: dict[str, Any] | None = None
+    force_build: bool | None = None
+    build_messaging_exchange_id: int | None = None
+    deploy_messaging_exchange_id: int | None = None
+    etcd_token: Line | None = None
+    notifications_config: dict[str, Any] | None = None
+
+
+class StartMessage(WorkflowFields, kw_only=True):
+    """What arrives on `workflow_orchestration` without a `type`: start this workflow, or go on with it.
+
+    With an `attempt_token` it is a worker's whole-map answer: the milestone is done, or has failed
+    when `workflow_error` is true. Only its outputs and resolved refs are taken over then.
+    """
+
+    attempt_token: Token | None = None
+    outputs: Outputs | None = None
+
+
+class AttemptInfo(Struct, kw_only=True):
+    """Which attempt a request asks for."""
+
+    milestone: str
+    position: int
+    generation: int
+    number: int
+
+
+class Request(WorkflowFields, kw_only=True):
+    """What a worker receives: do the milestone `current_step` of this workflow."""
+
+    attempt_token: Token
+    """Must come back in every callback. Only the current attempt's token counts."""
+    attempt: AttemptInfo
+    idempotency_key: str
+    """The same for every attempt of one milestone: run its effect once."""
+    inputs: dict[str, dict[str, str]]
+    """Outputs of the earlier milestones: milestone -> name -> text."""
+    timeout_seconds: float
+    heartbeat_seconds: float
+    """Without a callback for this long the attempt counts as lost; send one at a third of it."""
+    callback_exchange: str
+    """AMQP exchange and routing key for callbacks, ready to use."""
+    callback_routing_key: str
+    orchestration_queue_name: str = "workflow_orchestration"
+    orchestration_exchange_id: str | None = None
+    orchestration_broker_id: str | None = None
+    workflow_orchestration_exchange_id: str | None = None
+    workflow_orchestration_broker_id: str | None = None
+    notifications_exchange_id: str | None = None
+    notifications_broker_id: str | None = None
+    docker_build_etcd_token: str | None = None
+
+
+class Callback(Struct, kw_only=True, tag_field="type"):
+    """What every small callback carries."""
+
+    workflow_id: Id
+    attempt_token: Token
+    worker: Name
+    """Random name of the worker process, chosen anew at each start."""
+
+
+class Accepted(Callback, tag="accepted", kw_only=True):
+    """A worker wants to run this attempt and waits for the answer on `reply_to` (default exchange)."""
+
+    reply_to: Line | None = None
+
+
+class Heartbeat(Callback, tag="heartbeat", kw_only=True):
+    """The attempt is still running. What the repository declares for it may come along."""
+
+    reply_to: Line | None = None
+    timeout_seconds: Seconds | None = None
+    on_loss: str | None = None
+    progress: Annotated[float, Meta(ge=0, le=1)] | None = None
+
+
+class Log(Callback, tag="log", kw_only=True):
+    """Some lines of output. `sequence` counts from 1 per attempt."""
+
+    sequence: Annotated[int, Meta(ge=1, le=2**53)]
+    lines: Annotated[list[Line], Meta(max_length=1_000)]
+
+
+class Note(Callback, tag="note", kw_only=True):
+    """A sentence for the people who follow the workflow."""
+
+    text: Line
+    success: bool = True
+
+
+class Completed(Callback, tag="completed", kw_only=True):
+    """The milestone is done."""
+
+    outputs: Outputs = {}
+    message: Line = ""
+    source_commit_hash: Line | None = None
+    notifications_config: dict[str, Any] | None = None
+
+
+class Failed(Callback, tag="failed", kw_only=True):
+    """The milestone failed; `message` is shown to people. `interrupted` means: stopped, outcome unknown."""
+
+    message: Line
+    interrupted: bool = False
+
+
+AnyCallback = Accepted | Heartbeat | Log | Note | Completed | Failed
+
+
+class Answer(Struct, kw_only=True):
+    """Our answer to `accepted` and `heartbeat`, sent to the worker's reply queue.
+
+    verdict: `run` (the attempt is yours), `void` (it is not, or not any more: drop it, stop at once)
+    or `cancel` (a person or a deadline ended it: stop, then report `failed`).
+    """
+
+    workflow_id: str
+    attempt_token: str
+    verdict: str
+    reason: str = ""

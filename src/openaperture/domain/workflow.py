@@ -1,0 +1,160 @@
+"""The state of one workflow, as a value. No I/O, no clock, no randomness."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from openaperture.domain.milestones import OnLoss
+
+
+class State(StrEnum):
+    """Where a workflow stands. The moves between them are in `moves.py`."""
+
+    CREATED = "created"
+    """Stored; nobody asked to run it yet."""
+    RUNNING = "running"
+    """A worker was asked for the milestone at its position."""
+    WAITING = "waiting"
+    """Nothing is asked for until a known instant (see `Wait`)."""
+    HELD = "held"
+    """A person has to say what happened to an attempt."""
+    CANCELLING = "cancelling"
+    """Cancelled; the worker has a last moment to stop."""
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TERMINAL = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class AttemptKey:
+    """Identifies an attempt within its workflow."""
+
+    generation: int
+    """Grows when a person starts a milestone afresh."""
+    position: int
+    """Index into the milestones."""
+    number: int
+    """Counts the attempts of this position and generation, from 1. It fences late answers."""
+
+    def __str__(self) -> str:
+        return f"{self.generation}.{self.position}.{self.number}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One dispatch of one milestone. Live until a result, a loss or a cancel ends it."""
+
+    key: AttemptKey
+    milestone: str
+    requested_at: datetime
+    pickup_by: datetime | None
+    """Until when a worker must claim it; None once claimed."""
+    worker: str | None = None
+    claimed_at: datetime | None = None
+    alive_until: datetime | None = None
+    """When its lease ends unless the worker is heard of."""
+    run_until: datetime | None = None
+    on_loss: OnLoss
+    run_seconds: float
+    log_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How an attempt ended; goes to the attempts table for people to read."""
+
+    attempt: Attempt
+    outcome: str
+    """completed | failed | lost | timed_out | unclaimed | undeliverable | cancelled"""
+    message: str
+    ended_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """Why nothing is asked for right now, and until when."""
+
+    code: str
+    """scheduled | backoff | undeliverable"""
+    text: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """What was asked for. Never changes after the workflow was stored."""
+
+    milestones: tuple[str, ...]
+    deployment_repo: str | None = None
+    deployment_repo_git_ref: str | None = None
+    source_repo: str | None = None
+    source_repo_git_ref: str | None = None
+    scheduled_start_time: str | None = None
+    """RFC 1123 text, as in the original."""
+    execute_options: Mapping[str, Any] | None = None
+    force_build: bool | None = None
+    build_messaging_exchange_id: int | None = None
+    deploy_messaging_exchange_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workflow:
+    """One release run. `version` counts the committed decisions; 0 is not stored yet."""
+
+    id: str
+    version: int = 0
+    release: Release
+    state: State = State.CREATED
+    position: int = 0
+    generation: int = 0
+    live: tuple[Attempt, ...] = ()
+    wait: Wait | None = None
+    losses: int = 0
+    """Lost attempts of the current milestone in a row."""
+    last_number: int = 0
+    """Highest attempt number used at this position and generation."""
+    asked_since: datetime | None = None
+    """Since when we look for a worker for the current milestone."""
+    outputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
+    """What the milestones so far have left: milestone -> name -> text."""
+    source_commit_hash: str | None = None
+    notifications_config: Mapping[str, Any] | None = None
+    etcd_token: str | None = None
+    step_durations: Mapping[str, str] = field(default_factory=dict[str, str])
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    step_started_at: datetime | None = None
+    ended_at: datetime | None = None
+    reason: str = ""
+    """Why it failed, is held or was cancelled, in a sentence for people."""
+    cancel_by: datetime | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.state in TERMINAL
+
+    @property
+    def current_milestone(self) -> str | None:
+        """Name of the milestone at its position; None when it has none left or never started."""
+        if self.state is State.CREATED or self.position >= len(self.release.milestones):
+            return None
+        return self.release.milestones[self.position]
+
+    @property
+    def wake_at(self) -> datetime | None:
+        """The next instant at which something must be decided though nothing arrives.
+
+        Derived, so that a deadline can neither be forgotten nor left over.
+        """
+        instants = [self.wait.until if self.wait else None, self.cancel_by]
+        for attempt in self.live if self.state is not State.HELD else ():
+            instants += [attempt.pickup_by, attempt.alive_until, attempt.run_until]
+        return min((at for at in instants if at is not None), default=None)
+
+    def find_attempt(self, key: AttemptKey) -> Attempt | None:
+        return next((attempt for attempt in self.live if attempt.key == key), None)

@@ -1,0 +1,298 @@
+"""What the engine and the workers need of the world, as contracts.
+
+Each port has one contract suite in `tests/contract`; an adapter exists when it passes.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+from openaperture.domain.history import Entry, LogChunk
+from openaperture.domain.workflow import Attempt, Ended, Workflow
+
+# ---------------------------------------------------------------------------------------- broker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where a message goes: an AMQP exchange ("" is the default one) and a routing key."""
+
+    exchange: str = ""
+    routing_key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A message and the properties that we use."""
+
+    body: bytes
+    content_type: str | None = "application/json"
+    message_id: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Delivery:
+    """A received message and the means to settle it, once, with the consumer that received it."""
+
+    message: Message
+    queue: str
+    redelivered: bool
+    tag: object
+    """Known to the adapter only. Belongs to one session: after a reconnect it settles nothing."""
+
+
+class Consumer(Protocol):
+    """A subscription to one queue. It outlives reconnects: `receive` just waits until it is back.
+
+    Settling a delivery of a session that has ended is silently nothing: the broker redelivers it.
+    """
+
+    async def receive(self, limit: int) -> list[Delivery]:
+        """Wait for at least one delivery; return all that are ready, up to `limit`, oldest first."""
+        ...
+
+    async def ack(self, deliveries: Sequence[Delivery]) -> None:
+        """Done: the broker forgets them."""
+        ...
+
+    async def requeue(self, deliveries: Sequence[Delivery]) -> None:
+        """Not done: back to the queue, for anybody, with `redelivered` set."""
+        ...
+
+    async def dead_letter(self, delivery: Delivery, reason: str) -> None:
+        """Never to be tried again: to `<queue>_error` with the header `x-reason`, then acked.
+
+        Nothing is lost on the way: at worst it is in both queues.
+        """
+        ...
+
+    async def pause(self) -> None:
+        """Take no more. Deliveries not yet returned by `receive` go back; settled ones stay settled."""
+        ...
+
+    async def resume(self) -> None:
+        """Take messages again."""
+        ...
+
+    async def close(self) -> None:
+        """End the subscription. What is unsettled goes back to the queue."""
+        ...
+
+
+class Broker(Protocol):
+    """A message broker: durable queues, confirmed and mandatory publishing, manual acks."""
+
+    async def run(self) -> None:
+        """Keep the sessions alive, reconnecting with backoff, until cancelled. One task, always running."""
+        ...
+
+    async def publish(self, address: Address, message: Message, *, timeout_seconds: float = 10.0) -> None:
+        """Publish persistent and mandatory; return when the broker confirmed that a queue has it.
+
+        Safe to call concurrently; calls in flight share the wait.
+        Raises Unroutable (no exchange, no queue), BrokerUnavailable (no session within the timeout:
+        not sent), Unconfirmed (sent, outcome unknown: publish again with the same message_id).
+        """
+        ...
+
+    async def consume(self, queue: str, *, prefetch: int, temporary: bool = False) -> Consumer:
+        """Subscribe to `queue`, which must exist, with manual acks.
+
+        `temporary` declares the queue for this subscription alone; it vanishes with it or with its
+        connection, and is declared anew after a reconnect (what it held is lost: for answers only).
+        Raises QueueMismatch, BrokerUnavailable.
+        """
+        ...
+
+    async def declare(self, queue: str) -> None:
+        """Create a durable queue and `<queue>_error` for its dead letters. Repeating it is harmless.
+
+        Raises QueueMismatch when it exists with other arguments, BrokerUnavailable.
+        """
+        ...
+
+    async def check(self, queue: str) -> None:
+        """Raise QueueMismatch unless the queue exists. Creates nothing."""
+        ...
+
+    async def depth(self, queue: str) -> int:
+        """How many messages wait in the queue, those being handled not counted."""
+        ...
+
+    async def close(self) -> None:
+        """Close the sessions in order. Consumers end; unsettled deliveries go back."""
+        ...
+
+
+# ----------------------------------------------------------------------------------------- store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxRow:
+    """A message to publish, saved with the decision that asked for it."""
+
+    id: str
+    """Also its AMQP message id: every copy on the wire carries the same one, and the same bytes."""
+    workflow_id: str
+    attempt: str
+    """Attempt key as text."""
+    queue: str
+    """Logical queue of the workers; routing turns it into an address."""
+    body: bytes
+    content_type: str
+    tries: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What one decision, or several in a row, did to one workflow. Committed whole or not at all."""
+
+    workflow: Workflow
+    """The new state; its version is `expected_version` + 1."""
+    expected_version: int
+    """The version that was loaded; 0 for a workflow that was not stored."""
+    entries: Sequence[Entry] = ()
+    requested: Sequence[Attempt] = ()
+    """Attempts that were made or claimed."""
+    ended: Sequence[Ended] = ()
+    logs: Sequence[LogChunk] = ()
+    outbox: Sequence[OutboxRow] = ()
+    message_ids: Sequence[str] = ()
+    """Ids of the messages handled by this change, for the inbox."""
+
+
+class CommitOutcome(StrEnum):
+    SAVED = "saved"
+    CONFLICT = "conflict"
+    """Somebody else was faster: load and decide again."""
+    REFUSED = "refused"
+    """The database cannot store this one, ever; the others of its batch are not affected."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """Answer to `Store.load`."""
+
+    now: datetime
+    """The store's clock: the only one that deadlines are set and judged by."""
+    workflows: Mapping[str, Workflow]
+    handled: frozenset[str]
+    """Those of the asked message ids that were handled before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deferred:
+    """An outbox row that could not be published yet."""
+
+    id: str
+    seconds: float
+    error: str
+
+
+class Store(Protocol):
+    """The engine's truth. A method that raises StoreUnavailable may have taken effect: load and look."""
+
+    async def load(self, ids: Collection[str], message_ids: Collection[str] = ()) -> Loaded:
+        """Read workflows and inbox ids in one go. Unknown ids are left out."""
+        ...
+
+    async def commit(self, changes: Sequence[Change], *, owner: str = "") -> list[CommitOutcome]:
+        """Save changes of different workflows in one transaction; the outcomes are in their order.
+
+        Each change is all or nothing; one that conflicts or is refused does not spoil the others.
+        With an `owner`, the new outbox rows are leased to it for a few seconds, since it has them at
+        hand; without one they are free for any relay at once.
+        """
+        ...
+
+    async def claim_outbox(self, owner: str, *, limit: int, lease_seconds: float) -> list[OutboxRow]:
+        """Lease up to `limit` rows that are due and leased to nobody else, oldest first."""
+        ...
+
+    async def settle_outbox(self, *, sent: Sequence[str], deferred: Sequence[Deferred] = ()) -> None:
+        """Delete what was confirmed; free the others again after their delay, with one more try counted."""
+        ...
+
+    async def list_due(self, limit: int) -> list[str]:
+        """Ids of workflows whose `wake_at` has passed, longest overdue first."""
+        ...
+
+    async def list_stranded(self, limit: int) -> list[str]:
+        """Ids of workflows that break invariant I8: not ended, and nothing would ever move them."""
+        ...
+
+    async def prune(self, *, inbox_seconds: float, limit: int) -> int:
+        """Forget inbox ids older than that; returns how many."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryEntry:
+    """A stored `Entry`. `id` grows along the history of one workflow."""
+
+    id: int
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredLog:
+    """A stored `LogChunk`. `id` grows in the order of storing."""
+
+    id: int
+    chunk: LogChunk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowFilter:
+    """Which workflows to list. None filters nothing."""
+
+    states: Collection[str] | None = None
+    source_repo: str | None = None
+    deployment_repo: str | None = None
+    created_after: datetime | None = None
+    before: tuple[datetime, str] | None = None
+    """Cursor: (created_at, id) of the last workflow of the page before."""
+
+
+class Records(Protocol):
+    """The reading side of a store, for people: the Manager and the command line."""
+
+    async def find_workflow(self, workflow_id: str) -> Workflow | None: ...
+
+    async def list_workflows(self, wanted: WorkflowFilter, *, limit: int) -> list[Workflow]:
+        """Newest first."""
+        ...
+
+    async def list_entries(self, workflow_id: str, *, after: int = 0, limit: int = 1000) -> list[HistoryEntry]: ...
+
+    async def list_attempts(self, workflow_id: str) -> list[Mapping[str, Any]]:
+        """All attempts of a workflow, oldest first: the columns of the attempts table as plain JSON values."""
+        ...
+
+    async def list_logs(self, workflow_id: str, *, after: int = 0, limit: int = 1000) -> list[StoredLog]: ...
+
+    async def count_outbox(self) -> int:
+        """How many messages wait to be published."""
+        ...
+
+
+# ------------------------------------------------------------------------------ clock and observer
+
+
+class Clock(Protocol):
+    """Time inside the process. Deadlines of workflows use the store's clock instead."""
+
+    def monotonic(self) -> float: ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+class Observer(Protocol):
+    """Told of what the engine does. Logs, metrics and the live feed subscribe; none may raise."""
+
+    def emit(self, name: str, /, **details: Any) -> None:
+        """`name` is a stable dotted name; details are plain values without secrets or payloads."""
+        ...
