@@ -4,7 +4,9 @@
     ├── BadInput            the sender's fault: dead-letter it, answer 4xx, never try again
     │   ├── BadMessage      a message that cannot be decoded or breaks its schema
     │   ├── BadReference    a repository or ref that the allow-list refuses
-    │   └── BadManifest     an openaperture.json that cannot be used
+    │   ├── BadManifest     an openaperture.json that cannot be used
+    │   ├── UnknownWorkflow no workflow has this id
+    │   └── WrongState      what was asked for does not fit the state of the workflow
     ├── ConfigError         settings that cannot be used; lists every problem at once
     ├── TryLater            nothing is wrong with the input: back off and repeat
     │   ├── StoreUnavailable
@@ -37,6 +39,14 @@ class BadReference(BadInput):
 
 class BadManifest(BadInput):
     """An openaperture.json that is missing, unreadable or declares something impossible."""
+
+
+class UnknownWorkflow(BadInput):
+    """No workflow has this id."""
+
+
+class WrongState(BadInput):
+    """What was asked for does not fit the state of the workflow; the text says what does."""
 
 
 class ConfigError(OpenApertureError):

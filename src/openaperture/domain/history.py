@@ -3,7 +3,35 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
+
+KINDS: Mapping[str, str] = MappingProxyType(
+    {
+        "workflow.created": "stored, and not started yet",
+        "workflow.started": "somebody asked to run it",
+        "workflow.waiting": "nothing is asked for until a known instant; the text says why",
+        "workflow.held": "the outcome of a milestone is unknown and a person has to say what happened",
+        "workflow.resolved": "a person said what became of a held milestone",
+        "workflow.cancelling": "cancelled; the worker was told to stop",
+        "workflow.completed": "all milestones are done",
+        "workflow.failed": "it ended without success; the text says why",
+        "workflow.cancelled": "it ended because somebody cancelled it",
+        "milestone.requested": "a request for a worker was saved, to be published",
+        "milestone.claimed": "a worker took the attempt",
+        "milestone.note": "a sentence from the worker",
+        "milestone.completed": "the worker has done it; the outputs are in the details",
+        "milestone.failed": "the worker could not do it",
+        "milestone.timed_out": "it ran longer than it may",
+        "milestone.lost": "the worker stopped answering, or was stopped on the way",
+        "milestone.regained": "a worker that was given up is back and still at it",
+        "milestone.unclaimed": "no worker took it in time; it is requested again, or fails",
+        "callback.late": "a worker answered for an attempt that is over; nothing changed",
+        "callback.forged": "a callback without a valid token of this workflow was refused",
+        "start.repeated": "a start was asked for again; nothing changed",
+    }
+)
+"""Every kind of entry, and what it means."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -11,7 +39,7 @@ class Entry:
     """One line of a workflow's history."""
 
     kind: str
-    """Stable dotted name, listed in docs/reference/events.md, such as `milestone.completed`."""
+    """One of `KINDS`."""
     text: str
     at: datetime
     success: bool = True

@@ -55,6 +55,8 @@ class Attempt:
     pickup_by: datetime | None
     """Until when a worker must claim it; None once claimed."""
     worker: str | None = None
+    reply_to: str | None = None
+    """Queue of the default exchange on which its worker listens for answers."""
     claimed_at: datetime | None = None
     alive_until: datetime | None = None
     """When its lease ends unless the worker is heard of."""
@@ -151,10 +153,16 @@ class Workflow:
 
         Derived, so that a deadline can neither be forgotten nor left over.
         """
-        instants = [self.wait.until if self.wait else None, self.cancel_by]
-        for attempt in self.live if self.state is not State.HELD else ():
-            instants += [attempt.pickup_by, attempt.alive_until, attempt.run_until]
-        return min((at for at in instants if at is not None), default=None)
+        match self.state:
+            case State.WAITING:
+                return self.wait.until if self.wait else None
+            case State.CANCELLING:
+                return self.cancel_by
+            case State.RUNNING:
+                deadlines = [at for a in self.live for at in (a.pickup_by, a.alive_until, a.run_until)]
+                return min((at for at in deadlines if at is not None), default=None)
+            case _:
+                return None
 
     def find_attempt(self, key: AttemptKey) -> Attempt | None:
         return next((attempt for attempt in self.live if attempt.key == key), None)

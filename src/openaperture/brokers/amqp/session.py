@@ -1,0 +1,122 @@
+"""A connection that comes back: connect, stay until it ends, back off, connect again."""
+
+import asyncio
+import random
+
+from pika import URLParameters
+from pika.exceptions import AMQPError
+
+from openaperture.brokers.amqp.connection import Connection, describe
+from openaperture.domain.errors import BrokerUnavailable
+from openaperture.ports import Observer
+
+LONG_ENOUGH_SECONDS = 5.0
+"""A session that lived this long was a good one: the next backoff starts small again."""
+
+
+class Backoff:
+    """Delays of 0.2 s doubling to 5 s, each with jitter, so that a fleet does not come back in step."""
+
+    def __init__(self) -> None:
+        self._next = 0.2
+
+    def delay(self) -> float:
+        seconds, self._next = self._next, min(5.0, self._next * 2)
+        return seconds * random.uniform(0.5, 1.0)  # noqa: S311 (jitter, not a secret)
+
+    def reset(self) -> None:
+        self._next = 0.2
+
+
+class Session:
+    """Keeps one connection to the broker alive in `run`, and hands out the live one."""
+
+    def __init__(self, parameters: URLParameters, *, purpose: str, observer: Observer) -> None:
+        self._parameters = parameters
+        self._observer = observer
+        # Never the url: it may hold a password.
+        self._labels = {"server": f"{parameters.host}:{parameters.port}", "purpose": purpose}
+        self._heartbeat = int(parameters.heartbeat or 0)  # type: ignore[arg-type]  # set by us, a number
+        self._current: Connection | None = None
+        self._changed = asyncio.Event()
+        self._closing = asyncio.Event()
+
+    async def run(self) -> None:
+        """Reconnect until closed or cancelled."""
+        backoff = Backoff()
+        loop = asyncio.get_running_loop()
+        while not self._closing.is_set():
+            connected_at = loop.time()
+            problem = await self._connect_and_stay()
+            if self._closing.is_set():
+                return
+            if loop.time() - connected_at > LONG_ENOUGH_SECONDS:
+                backoff.reset()
+            delay = backoff.delay()
+            self._observer.emit("broker.disconnected", **self._labels, reason=problem, retry_in_seconds=delay)
+            await self._wait_for_closing(delay)
+
+    async def connection(self) -> Connection:
+        """Wait for a live connection; the caller bounds the wait. Raises BrokerUnavailable once closed."""
+        while not self._closing.is_set():
+            if self._current is not None and self._current.is_open:
+                return self._current
+            self._changed.clear()
+            await self._changed.wait()
+        raise BrokerUnavailable("the connection to the broker is closed")
+
+    async def close(self) -> None:
+        """Close the connection in order and let `run` return."""
+        self._closing.set()
+        self._changed.set()
+        if self._current is not None:
+            await self._current.close()
+
+    async def _connect_and_stay(self) -> str:
+        """One session, from connecting to its end; answers why it ended."""
+        try:
+            connection = await Connection.open(self._parameters, on_blocked=self._on_blocked)
+        except (AMQPError, OSError, TimeoutError) as exc:
+            return describe(exc)
+        self._current = connection
+        try:
+            if self._closing.is_set():
+                await connection.close()
+                return "closed"
+            self._changed.set()
+            self._observer.emit("broker.connected", **self._labels)
+            return await self._stay(connection)
+        finally:
+            self._current = None
+            connection.cut()
+
+    async def _stay(self, connection: Connection) -> str:
+        """Until the connection ends. A peer that is silent for 1.5 heartbeats is taken for dead.
+
+        pika notices too, but only after one to two of its windows, up to 50 s with a heartbeat of 20 s.
+        Ticks are counted, not seconds: a process that was stopped for a while must read what came
+        meanwhile before it judges.
+        """
+        heard, silent_ticks = connection.bytes_received, 0
+        tick_seconds = self._heartbeat / 4 or None
+        while not connection.ended.done():
+            await asyncio.wait([connection.ended], timeout=tick_seconds)
+            silent_ticks = silent_ticks + 1 if connection.bytes_received == heard else 0
+            heard = connection.bytes_received
+            if silent_ticks >= 6 and not connection.ended.done():
+                connection.cut()
+                return f"the broker was silent for {silent_ticks * self._heartbeat / 4:.0f} s"
+        return connection.ended.result()
+
+    async def _wait_for_closing(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+        except TimeoutError:
+            return
+
+    def _on_blocked(self, connection: Connection) -> None:
+        if connection.unblocked.is_set():
+            self._observer.emit("broker.unblocked", **self._labels)
+        else:
+            self._observer.emit("broker.blocked", **self._labels, reason=connection.blocked_reason)

@@ -1,0 +1,132 @@
+"""What can happen to a workflow. Facts, already authenticated: a forged callback is an event of its own."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from openaperture.domain.milestones import OnLoss
+from openaperture.domain.workflow import AttemptKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Created:
+    """Somebody stored it, to be run later."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartRequested:
+    """Somebody asked to run it; `by` is empty when it was a message."""
+
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A worker wants to run an attempt, and waits for our answer at `reply_to`."""
+
+    key: AttemptKey
+    worker: str
+    reply_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeartbeatSeen:
+    """A worker is still at it. What its repository declares for the attempt may come along."""
+
+    key: AttemptKey
+    worker: str
+    reply_to: str | None = None
+    run_seconds: float | None = None
+    on_loss: OnLoss | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logged:
+    """Some lines of output."""
+
+    key: AttemptKey
+    worker: str
+    sequence: int
+    lines: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noted:
+    """A sentence of a worker for the people who follow."""
+
+    key: AttemptKey
+    worker: str
+    text: str
+    success: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MilestoneCompleted:
+    """A worker has done it. `worker` is None for one that does not claim."""
+
+    key: AttemptKey
+    worker: str | None
+    outputs: Mapping[str, str] = field(default_factory=dict[str, str])
+    message: str = ""
+    source_commit_hash: str | None = None
+    notifications_config: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MilestoneFailed:
+    """A worker could not do it, or (`interrupted`) was stopped on the way and cannot say how far it got."""
+
+    key: AttemptKey
+    worker: str | None
+    message: str
+    interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undeliverable:
+    """The broker has no queue for the request of this attempt."""
+
+    key: AttemptKey
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forged:
+    """A callback whose token is not ours, or belongs to another workflow."""
+
+    claimed_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Woken:
+    """Its `wake_at` has passed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRequested:
+    """A person wants it to end."""
+
+    by: str
+    reason: str = ""
+
+
+class Resolution(StrEnum):
+    """What a person says about an attempt of unknown outcome."""
+
+    WORKED = "worked"
+    FAILED = "failed"
+    AGAIN = "again"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """A person says what became of a held milestone."""
+
+    resolution: Resolution
+    by: str
+    reason: str = ""
+
+
+FromWorker = Claimed | HeartbeatSeen | Logged | Noted | MilestoneCompleted | MilestoneFailed
+Event = Created | StartRequested | FromWorker | Undeliverable | Forged | Woken | CancelRequested | Resolved

@@ -1,0 +1,130 @@
+"""From a received message to an event, or to the sentence that says why it is none.
+
+Only fields that a sender may decide are read. What carries authority (flags of completion, positions,
+routing) comes from our own state, whatever the message says.
+"""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from openaperture.domain import events as e
+from openaperture.domain import messages as m
+from openaperture.domain.errors import BadMessage
+from openaperture.domain.milestones import OnLoss
+from openaperture.domain.workflow import AttemptKey, Release
+from openaperture.engine.tokens import TokenMint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One event for one workflow."""
+
+    workflow_id: str
+    event: e.Event
+    message_id: str | None = None
+    """For the inbox. None for what needs none: timers, people, and questions (claims and heartbeats),
+
+    which change nothing when repeated and must be answered each time."""
+    release: Release | None = None
+    """What to store if the workflow is not known yet."""
+
+
+def item_of(message: m.StartMessage | m.AnyCallback, message_id: str | None, mint: TokenMint) -> Item:
+    """The event that a message means. Raises BadMessage when it means none."""
+    if isinstance(message, m.StartMessage):
+        if message.attempt_token is None:
+            return _start(message, message_id)
+        return _whole_map(message, message.attempt_token, message_id, mint)
+    key = mint.find_key(message.workflow_id, message.attempt_token)
+    if key is None:
+        forged = e.Forged(claimed_type=type(message).__name__.lower())
+        return Item(workflow_id=message.workflow_id, event=forged, message_id=message_id)
+    event = _callback(message, key)
+    inbox_id = None if isinstance(event, e.Claimed | e.HeartbeatSeen) else message_id
+    return Item(workflow_id=message.workflow_id, event=event, message_id=inbox_id)
+
+
+def _start(message: m.StartMessage, message_id: str | None) -> Item:
+    _require_uuid(message.id)
+    if message.current_step:
+        raise BadMessage(
+            f'workflow {message.id}: the message goes on from "{message.current_step}" but carries no '
+            "attempt_token; send back the one of the request"
+        )
+    release = release_of(message) if message.milestones is not None else None
+    return Item(workflow_id=message.id, event=e.StartRequested(), message_id=message_id, release=release)
+
+
+def release_of(message: m.WorkflowFields) -> Release:
+    """What the sender asks for."""
+    return Release(
+        milestones=tuple(message.milestones or ()),
+        deployment_repo=message.deployment_repo,
+        deployment_repo_git_ref=message.deployment_repo_git_ref,
+        source_repo=message.source_repo,
+        source_repo_git_ref=message.source_repo_git_ref,
+        scheduled_start_time=message.scheduled_start_time,
+        execute_options=message.execute_options,
+        force_build=message.force_build,
+        build_messaging_exchange_id=message.build_messaging_exchange_id,
+        deploy_messaging_exchange_id=message.deploy_messaging_exchange_id,
+    )
+
+
+def _require_uuid(workflow_id: str) -> None:
+    try:
+        UUID(workflow_id)
+    except ValueError as exc:
+        raise BadMessage(f"the workflow id {workflow_id[:64]!r} is not a UUID; send one") from exc
+
+
+def _whole_map(message: m.StartMessage, token: str, message_id: str | None, mint: TokenMint) -> Item:
+    """A worker's answer in the original's way: the whole request again, its flags set."""
+    key = mint.find_key(message.id, token)
+    event: e.Event
+    if key is None:
+        event = e.Forged(claimed_type="workflow")
+    elif message.workflow_error:
+        last = (message.event_log or ["the worker reported a failure"])[-1]
+        event = e.MilestoneFailed(key=key, worker=None, message=last)
+    else:
+        event = e.MilestoneCompleted(
+            key=key,
+            worker=None,
+            outputs=message.outputs or {},
+            source_commit_hash=message.source_commit_hash,
+            notifications_config=message.notifications_config,
+        )
+    return Item(workflow_id=message.id, event=event, message_id=message_id)
+
+
+def _callback(message: m.AnyCallback, key: AttemptKey) -> e.Event:
+    worker = message.worker
+    match message:
+        case m.Accepted():
+            return e.Claimed(key=key, worker=worker, reply_to=message.reply_to)
+        case m.Heartbeat():
+            return e.HeartbeatSeen(
+                key=key,
+                worker=worker,
+                reply_to=message.reply_to,
+                run_seconds=message.timeout_seconds,
+                on_loss=OnLoss(message.on_loss) if message.on_loss in set(OnLoss) else None,
+            )
+        case m.Log():
+            return e.Logged(key=key, worker=worker, sequence=message.sequence, lines=message.lines)
+        case m.Note():
+            return e.Noted(key=key, worker=worker, text=message.text, success=message.success)
+        case m.Completed():
+            return e.MilestoneCompleted(
+                key=key,
+                worker=worker,
+                outputs=message.outputs,
+                message=message.message,
+                source_commit_hash=message.source_commit_hash,
+                notifications_config=message.notifications_config,
+            )
+        case m.Failed():
+            return e.MilestoneFailed(
+                key=key, worker=worker, message=message.message, interrupted=message.interrupted
+            )

@@ -1,0 +1,128 @@
+"""Takes messages from the queue `workflow_orchestration`, and settles each only when its effect is safe.
+
+    receive -> decode -> decide and commit (decider.py) -> ack
+
+Ack after commit: a crash anywhere before only redelivers. What can never be handled goes to the error
+queue with its reason; while the database is away, deliveries are kept and tried again, not given back:
+a redelivery would count against the delivery limit of a quorum queue.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from openaperture.domain.errors import BadMessage, TryLater
+from openaperture.engine.decider import Decider, Outcome
+from openaperture.engine.intake import Item, item_of
+from openaperture.engine.pause import Backoff
+from openaperture.engine.ports import Wire
+from openaperture.ports import Broker, Clock, Consumer, Delivery, Observer
+
+
+class Orchestrator:
+    """The intake. Several of them may share the queue and the database."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        decider: Decider,
+        wire: Wire,
+        clock: Clock,
+        observer: Observer,
+        *,
+        queue: str,
+        batch: int = 200,
+    ) -> None:
+        self._broker = broker
+        self._decider = decider
+        self._wire = wire
+        self._clock = clock
+        self._observer = observer
+        self._queue = queue
+        self._batch = batch
+        self._consuming: asyncio.Task[None] | None = None
+        self._idle = False
+        self._draining = False
+
+    async def run(self) -> None:
+        """Consume until drained."""
+        consumer = await self._subscribe()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._consuming = tasks.create_task(self._consume(consumer), name="orchestrator.consume")
+        finally:
+            await consumer.close()
+
+    async def drain(self) -> None:
+        """Take nothing more; `run` returns when the batch at hand is settled."""
+        self._draining = True
+        if self._consuming is not None and self._idle:
+            self._consuming.cancel()
+
+    async def _consume(self, consumer: Consumer) -> None:
+        while not self._draining:
+            self._idle = True
+            deliveries = await consumer.receive(self._batch)
+            self._idle = False
+            await self.handle(consumer, deliveries)
+
+    async def handle(self, consumer: Consumer, deliveries: Sequence[Delivery]) -> None:
+        """Settle one batch: each delivery is acked or dead-lettered, or its session ended first."""
+        items: list[Item] = []
+        members: list[Delivery] = []
+        for delivery in deliveries:
+            try:
+                message = self._wire.decode(delivery.message.body)
+                items.append(item_of(message, delivery.message.message_id, self._wire.mint))
+                members.append(delivery)
+            except BadMessage as exc:
+                await self._park(consumer, delivery, str(exc))
+        if not items:
+            return
+        outcomes = await self._apply(items)
+        if outcomes is None:
+            await consumer.requeue(members)
+            return
+        done: list[Delivery] = []
+        for item, delivery, outcome in zip(items, members, outcomes, strict=True):
+            if outcome in {Outcome.APPLIED, Outcome.DUPLICATE}:
+                done.append(delivery)
+            else:
+                await self._park(consumer, delivery, _why_parked(item, outcome))
+        await consumer.ack(done)
+        self._observer.emit("batch.settled", handled=len(done), parked=len(deliveries) - len(done))
+
+    async def _subscribe(self) -> Consumer:
+        backoff = Backoff(self._clock)
+        while True:
+            try:
+                return await self._broker.consume(self._queue, prefetch=2 * self._batch)
+            except TryLater as exc:
+                self._observer.emit("orchestrator.waiting", error=exc)
+                await backoff.wait()
+
+    async def _apply(self, items: Sequence[Item]) -> list[Outcome] | None:
+        """Decide and save, however long the database is away; None when told to stop meanwhile."""
+        backoff = Backoff(self._clock)
+        while True:
+            try:
+                return await self._decider.apply(items)
+            except TryLater as exc:
+                self._observer.emit("orchestrator.waiting", error=exc)
+                if self._draining:
+                    return None
+                await backoff.wait()
+
+    async def _park(self, consumer: Consumer, delivery: Delivery, reason: str) -> None:
+        self._observer.emit(
+            "message.parked", message_id=delivery.message.message_id, queue=delivery.queue, reason=reason
+        )
+        await consumer.dead_letter(delivery, reason)
+
+
+def _why_parked(item: Item, outcome: Outcome) -> str:
+    if outcome is Outcome.UNKNOWN:
+        return (
+            f"workflow {item.workflow_id} is not stored, and the message does not say what to release; "
+            "a start of a new workflow needs its milestones"
+        )
+    return f"workflow {item.workflow_id}: the message could not be handled; the log of the orchestrator says why"

@@ -1,0 +1,96 @@
+"""The log is one subscriber of the engine's events: one line per event, wording and level in one table.
+
+What an event carries is masked where a name says that it is secret. Bodies of messages never come here.
+"""
+
+import logging
+import re
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, TextIO
+
+import structlog
+
+QUIET = frozenset({"batch.settled", "milestone.note"})
+"""Events that are too many for a log at its usual level."""
+WARNINGS = frozenset(
+    {
+        "answer.unsent",
+        "broker.blocked",
+        "broker.disconnected",
+        "callback.forged",
+        "consumer.lost",
+        "message.parked",
+        "milestone.failed",
+        "milestone.lost",
+        "milestone.timed_out",
+        "milestone.unclaimed",
+        "orchestrator.waiting",
+        "process.forced",
+        "relay.unsettled",
+        "relay.waiting",
+        "request.deferred",
+        "timers.waiting",
+        "workflow.failed",
+        "workflow.held",
+    }
+)
+ERRORS = frozenset({"decision.failed", "decision.refused", "store.corrupt_workflow", "workflow.stranded"})
+
+_SECRET_NAME = re.compile(r"token|secret|password|authorization|api_key", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):[^/@\s]+@")
+
+
+class LogObserver:
+    """Writes every event as one line: for people on a terminal, as JSON elsewhere."""
+
+    def __init__(self, stream: TextIO, *, json_lines: bool) -> None:
+        renderer = (
+            structlog.processors.JSONRenderer() if json_lines else structlog.dev.ConsoleRenderer(colors=False)
+        )
+        self._logger: Any = structlog.wrap_logger(
+            structlog.WriteLogger(stream),
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                renderer,
+            ],
+            wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        )
+
+    def emit(self, name: str, /, **details: Any) -> None:
+        self._logger.log(_level(name), name, **{key: _shown(key, value) for key, value in details.items()})
+
+
+def open_log(path: Path | None) -> LogObserver:
+    """A log on standard error, or appended to a file as JSON lines."""
+    if path is None:
+        return LogObserver(sys.stderr, json_lines=not sys.stderr.isatty())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return LogObserver(path.open("a", buffering=1, encoding="utf-8"), json_lines=True)
+
+
+def _level(name: str) -> int:
+    if name in ERRORS:
+        return logging.ERROR
+    if name in WARNINGS:
+        return logging.WARNING
+    return logging.DEBUG if name in QUIET else logging.INFO
+
+
+def _shown(name: str, value: Any) -> Any:
+    if _SECRET_NAME.search(name):
+        return "***"
+    if isinstance(value, BaseException):
+        value = _described(value)
+    if isinstance(value, str):
+        return _URL_PASSWORD.sub(r"\1:***@", value)
+    return value if isinstance(value, int | float) or value is None else str(value)
+
+
+def _described(error: BaseException) -> str:
+    """An error of ours is a sentence; any other is our bug and keeps its traceback."""
+    if type(error).__module__.startswith("openaperture."):
+        return str(error)
+    return "".join(traceback.format_exception(error)).strip()

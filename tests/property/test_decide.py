@@ -1,0 +1,165 @@
+"""Every event, in every order, repeated and late, against the rules that `decide` promises.
+
+The machine keeps its own record of what workers were asked and said, and judges the workflow by that.
+"""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from openaperture.domain import events as e
+from openaperture.domain.decide import decide
+from openaperture.domain.history import KINDS
+from openaperture.domain.milestones import MilestoneKind, OnLoss, table_of
+from openaperture.domain.moves import MOVES
+from openaperture.domain.workflow import TERMINAL, AttemptKey, Release, State, Workflow
+
+KIND_TABLE = table_of([MilestoneKind(name="test", queue="tester", max_attempts=2, pickup_limit_seconds=2_000)])
+WORKERS = ("ann", "ben")
+milestone_lists = st.lists(
+    st.sampled_from(["config", "build", "deploy", "test", "scheduled", "no_such_kind"]), max_size=4
+).map(tuple)
+
+
+class WorkflowMachine(RuleBasedStateMachine):
+    @initialize(milestones=milestone_lists, timed=st.booleans())
+    def begin(self, milestones: tuple[str, ...], timed: bool) -> None:
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+        start = "Thu, 01 Jan 2026 02:00:00 UTC" if timed else None
+        self.workflow = Workflow(id="w", release=Release(milestones=milestones, scheduled_start_time=start))
+        self.asked: set[AttemptKey] = set()
+        self.granted: dict[AttemptKey, str] = {}
+        self.results: dict[int, int] = {}
+        self.resolved: set[int] = set()
+
+    def apply(self, event: e.Event) -> None:
+        before = self.workflow
+        decision = decide(before, event, self.now, KIND_TABLE)
+        after = decision.workflow
+        assert after.state is before.state or after.state in MOVES[before.state][type(event)]
+        if before.state in TERMINAL:
+            assert replace(after, version=before.version) == before
+            assert not decision.dispatches
+        assert after.position >= before.position
+        assert after.position <= before.position + 1 or after.generation == before.generation
+        for dispatch in decision.dispatches:
+            assert dispatch.attempt.key not in self.asked, "the same attempt was requested twice"
+            self.asked.add(dispatch.attempt.key)
+        for answer in decision.answers:
+            if answer.verdict == "run" and isinstance(event, e.Claimed):
+                holder = self.granted.setdefault(answer.key, event.worker)
+                assert holder == event.worker, "one attempt was given to two workers"
+        if after.state is not State.CANCELLED and any(x.outcome == "completed" for x in decision.ended):
+            self.results[before.position] = self.results.get(before.position, 0) + 1
+        if after.state is not before.state:
+            assert decision.entries, f"{before.state} became {after.state} and nothing says so"
+        assert all(entry.kind in KINDS and entry.text for entry in decision.entries)
+        assert decide(before, event, self.now, KIND_TABLE) == decision, "the same question, another answer"
+        self.workflow = replace(after, version=before.version + 1)
+
+    def any_key(self, data: st.DataObject) -> AttemptKey:
+        known = sorted(self.asked) or [AttemptKey(generation=0, position=0, number=1)]
+        foreign = AttemptKey(generation=3, position=0, number=9)
+        return data.draw(st.sampled_from([*known, known[-1], known[-1], foreign]))
+
+    @rule(seconds=st.sampled_from([0.0, 1.0, 30.0, 61.0, 601.0, 7_300.0, 90_000.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    @rule()
+    def started(self) -> None:
+        self.apply(e.StartRequested())
+
+    @rule()
+    def created(self) -> None:
+        self.apply(e.Created())
+
+    @rule()
+    def woken(self) -> None:
+        self.apply(e.Woken())
+
+    @rule(data=st.data(), worker=st.sampled_from(WORKERS))
+    def claimed(self, data: st.DataObject, worker: str) -> None:
+        self.apply(e.Claimed(key=self.any_key(data), worker=worker, reply_to=f"worker.{worker}"))
+
+    @rule(
+        data=st.data(),
+        worker=st.sampled_from(WORKERS),
+        on_loss=st.sampled_from([None, *OnLoss]),
+        run_seconds=st.sampled_from([None, 10.0, 9_000.0]),
+    )
+    def heartbeat(
+        self, data: st.DataObject, worker: str, on_loss: OnLoss | None, run_seconds: float | None
+    ) -> None:
+        self.apply(
+            e.HeartbeatSeen(
+                key=self.any_key(data),
+                worker=worker,
+                reply_to=f"worker.{worker}",
+                on_loss=on_loss,
+                run_seconds=run_seconds,
+            )
+        )
+
+    @rule(data=st.data(), worker=st.sampled_from(WORKERS))
+    def logged(self, data: st.DataObject, worker: str) -> None:
+        self.apply(e.Logged(key=self.any_key(data), worker=worker, sequence=1, lines=["x"]))
+
+    @rule(data=st.data(), worker=st.sampled_from([*WORKERS, None]))
+    def completed(self, data: st.DataObject, worker: str | None) -> None:
+        key = self.any_key(data)
+        holder = self.granted.get(key)
+        before = self.workflow
+        self.apply(e.MilestoneCompleted(key=key, worker=worker, outputs={"out": "1"}))
+        if worker is not None and holder not in {None, worker}:
+            assert replace(self.workflow, version=before.version) == before, (
+                "a worker without the attempt moved it"
+            )
+
+    @rule(data=st.data(), worker=st.sampled_from([*WORKERS, None]), interrupted=st.booleans())
+    def failed(self, data: st.DataObject, worker: str | None, interrupted: bool) -> None:
+        self.apply(e.MilestoneFailed(key=self.any_key(data), worker=worker, message="no", interrupted=interrupted))
+
+    @rule(data=st.data())
+    def undeliverable(self, data: st.DataObject) -> None:
+        self.apply(e.Undeliverable(key=self.any_key(data), reason="no queue"))
+
+    @rule()
+    def forged(self) -> None:
+        before = self.workflow
+        self.apply(e.Forged(claimed_type="completed"))
+        assert replace(self.workflow, version=before.version) == before
+
+    @precondition(lambda self: self.workflow.state is State.HELD)
+    @rule(resolution=st.sampled_from(list(e.Resolution)))
+    def resolved(self, resolution: e.Resolution) -> None:
+        self.apply(e.Resolved(resolution=resolution, by="someone"))
+
+    @rule(often=st.integers(0, 9))
+    def cancelled(self, often: int) -> None:
+        if often == 0:
+            self.apply(e.CancelRequested(by="someone"))
+
+    @invariant()
+    def a_result_counts_once(self) -> None:
+        assert all(count == 1 for count in self.results.values())
+
+    @invariant()
+    def nothing_is_stranded(self) -> None:
+        """Invariant I8: a request, a deadline, a wait, or a person."""
+        if self.workflow.state not in TERMINAL | {State.CREATED, State.HELD}:
+            assert self.workflow.wake_at is not None
+
+    @invariant()
+    def what_has_ended_says_when_and_why(self) -> None:
+        if self.workflow.state in TERMINAL:
+            assert not self.workflow.live
+            assert self.workflow.ended_at is not None
+            assert self.workflow.reason or self.workflow.state is State.COMPLETED
+
+
+WorkflowMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestDecide = WorkflowMachine.TestCase
