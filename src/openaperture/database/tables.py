@@ -1,0 +1,153 @@
+"""The tables. A change here needs a migration beside it: a test compares the two.
+
+No foreign keys between these: every row is written by the one transaction that also writes its workflow,
+and a check per row would be paid for at every milestone.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from openaperture.database.types import Instant, RowNumber
+
+metadata = MetaData()
+
+STRANDED = "wake_at IS NULL AND state NOT IN ('created', 'completed', 'failed', 'cancelled', 'held')"
+"""Invariant I8, but for the outbox: neither ended, nor a person's turn, nor with an instant to wake at.
+The query and its partial index must say it in the same words, or the index is not used."""
+
+workflows = Table(
+    "workflows",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("current_step", Text),
+    Column("source_repo", Text),
+    Column("source_repo_git_ref", Text),
+    Column("deployment_repo", Text),
+    Column("deployment_repo_git_ref", Text),
+    Column("source_commit_hash", Text),
+    Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    Column("wake_at", Instant),
+    Column("document", Text, nullable=False),
+    Index("workflows_created", "created_at", "id"),
+    Index("workflows_state_created", "state", "created_at", "id"),
+    Index(
+        "workflows_due",
+        "wake_at",
+        sqlite_where=text("wake_at IS NOT NULL"),
+        postgresql_where=text("wake_at IS NOT NULL"),
+    ),
+    Index("workflows_stranded", "id", sqlite_where=text(STRANDED), postgresql_where=text(STRANDED)),
+)
+"""`document` is the whole `domain.workflow.Workflow` as JSON, and the truth; the columns are for filters."""
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
+    Column("workflow_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("success", Boolean, nullable=False),
+    Column("details", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+    Index("events_of_workflow", "workflow_id", "id"),
+)
+"""Append-only. `details` is a JSON object."""
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("workflow_id", Text, primary_key=True),
+    Column("attempt", Text, primary_key=True),
+    Column("generation", Integer, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("milestone", Text, nullable=False),
+    Column("requested_at", Instant, nullable=False),
+    Column("worker", Text),
+    Column("claimed_at", Instant),
+    Column("ended_at", Instant),
+    Column("outcome", Text),
+    Column("message", Text),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("workflow_id", Text, nullable=False),
+    Column("attempt", Text, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("content_type", Text, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("inserted_at", Instant, nullable=False),
+    Column("due_at", Instant, nullable=False),
+    Column("leased_by", Text),
+    Column("last_error", Text),
+    Index("outbox_due", "due_at"),
+)
+"""A lease is `due_at` set to its end: one column, so that one index finds what may be published now,
+however many rows are leased or deferred. `leased_by` is for people."""
+
+inbox = Table(
+    "inbox",
+    metadata,
+    Column("message_id", Text, primary_key=True),
+    Column("at", Instant, nullable=False),
+    Index("inbox_age", "at"),
+)
+
+logs = Table(
+    "logs",
+    metadata,
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
+    Column("workflow_id", Text, nullable=False),
+    Column("attempt", Text, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("milestone", Text, nullable=False),
+    Column("lines", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+    UniqueConstraint("workflow_id", "attempt", "sequence", name="logs_once"),
+    Index("logs_of_workflow", "workflow_id", "id"),
+)
+"""`lines` is a JSON array of texts."""
+
+settings = Table(
+    "settings",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""What is generated once per database, such as the key of the attempt tokens."""
+
+queues = Table("queues", metadata, Column("name", Text, primary_key=True))
+"""Declared queues of the embedded broker."""
+
+queue_messages = Table(
+    "queue_messages",
+    metadata,
+    Column("id", RowNumber, primary_key=True, autoincrement=False),
+    Column("queue", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("content_type", Text),
+    Column("message_id", Text),
+    Column("headers", Text, nullable=False),
+    Index("queue_messages_of_queue", "queue", "id"),
+)
+"""Messages of the embedded broker. Its one process counts the ids up, in the order of publishing."""
