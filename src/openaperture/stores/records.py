@@ -1,0 +1,113 @@
+"""The reading side of the store, for people."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Row, Select, and_, func, or_, select
+
+from openaperture.database import Database
+from openaperture.database.errors import Rejected
+from openaperture.database.tables import attempts, events, logs, outbox, workflows
+from openaperture.domain.history import LogChunk
+from openaperture.domain.workflow import Workflow
+from openaperture.ports import HistoryEntry, StoredLog, WorkflowFilter
+from openaperture.stores.rows import Unreadable, entry_of, lines_of, stand_in, workflow_of
+
+T = TypeVar("T")
+
+
+class SqlRecords:
+    """The port Records. A workflow whose document is unreadable is shown as held, with the reason."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find_workflow(self, workflow_id: str) -> Workflow | None:
+        found = await self._workflows(select(workflows).where(workflows.c.id == workflow_id))
+        return found[0] if found else None
+
+    async def list_workflows(self, wanted: WorkflowFilter, *, limit: int) -> list[Workflow]:
+        newest_first = select(workflows).order_by(workflows.c.created_at.desc(), workflows.c.id.desc())
+        return await self._workflows(_filtered(newest_first, wanted).limit(limit))
+
+    async def _workflows(self, query: Select[Any]) -> list[Workflow]:
+        return await self._rows(query, _workflow_of)
+
+    async def list_entries(self, workflow_id: str, *, after: int = 0, limit: int = 1000) -> list[HistoryEntry]:
+        query = (
+            select(events)
+            .where(events.c.workflow_id == workflow_id, events.c.id > after)
+            .order_by(events.c.id)
+            .limit(limit)
+        )
+        return await self._rows(query, lambda row: HistoryEntry(id=row.id, entry=entry_of(row)))
+
+    async def list_attempts(self, workflow_id: str) -> list[Mapping[str, Any]]:
+        key = attempts.c
+        query = (
+            select(attempts)
+            .where(key.workflow_id == workflow_id)
+            .order_by(key.generation, key.position, key.number)
+        )
+        return await self._rows(query, _plain)
+
+    async def list_logs(self, workflow_id: str, *, after: int = 0, limit: int = 1000) -> list[StoredLog]:
+        query = (
+            select(logs)
+            .where(logs.c.workflow_id == workflow_id, logs.c.id > after)
+            .order_by(logs.c.id)
+            .limit(limit)
+        )
+        return await self._rows(query, _log_of)
+
+    async def count_outbox(self) -> int:
+        query = select(func.count()).select_from(outbox)
+        return await self._database.read(lambda connection: connection.scalars(query).one())
+
+    async def _rows(self, query: Select[Any], read: Callable[[Row[Any]], T]) -> list[T]:
+        try:
+            return await self._database.read(lambda connection: [read(row) for row in connection.execute(query)])
+        except Rejected:
+            # Somebody asked for a text that no row can hold, such as one with a NUL character.
+            return []
+
+
+def _filtered(query: Select[Any], wanted: WorkflowFilter) -> Select[Any]:
+    column = workflows.c
+    if wanted.states is not None:
+        query = query.where(column.state.in_(list(wanted.states)))
+    if wanted.source_repo is not None:
+        query = query.where(column.source_repo == wanted.source_repo)
+    if wanted.deployment_repo is not None:
+        query = query.where(column.deployment_repo == wanted.deployment_repo)
+    if wanted.created_after is not None:
+        query = query.where(column.created_at > wanted.created_after)
+    if wanted.before is not None:
+        created_at, workflow_id = wanted.before
+        older = and_(column.created_at == created_at, column.id < workflow_id)
+        query = query.where(or_(column.created_at < created_at, older))
+    return query
+
+
+def _workflow_of(row: Row[Any]) -> Workflow:
+    try:
+        return workflow_of(row.document)
+    except Unreadable as exc:
+        return stand_in(row, str(exc))
+
+
+def _log_of(row: Row[Any]) -> StoredLog:
+    chunk = LogChunk(
+        attempt=row.attempt,
+        milestone=row.milestone,
+        sequence=row.sequence,
+        lines=lines_of(row.lines),
+        at=row.at,
+    )
+    return StoredLog(id=row.id, chunk=chunk)
+
+
+def _plain(row: Row[Any]) -> Mapping[str, Any]:
+    values = zip(attempts.c.keys(), row, strict=True)
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values}

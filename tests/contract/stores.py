@@ -1,0 +1,120 @@
+"""Databases and stores for tests, and what is put into them."""
+
+import secrets
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from sqlalchemy.engine import make_url
+
+from openaperture.database import Database
+from openaperture.domain.history import Entry
+from openaperture.domain.milestones import OnLoss
+from openaperture.domain.workflow import Attempt, AttemptKey, Release, State, Workflow
+from openaperture.ports import Change, OutboxRow
+from openaperture.stores.sql import SqlStore
+
+LONG_AGO = datetime(2021, 3, 5, 23, 25, 19, 4711, tzinfo=UTC)
+
+
+@contextmanager
+def fresh_schema(postgresql_url: str) -> Generator[str]:
+    """The url of an empty schema of its own, dropped at the end."""
+    name = f"test_{secrets.token_hex(6)}"
+    with psycopg.connect(postgresql_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("create schema {}").format(sql.Identifier(name)))
+    url = make_url(postgresql_url).update_query_dict({"options": f"-csearch_path={name}"})
+    try:
+        yield url.render_as_string(hide_password=False)
+    finally:
+        with psycopg.connect(postgresql_url, autocommit=True) as connection:
+            # Quietly: a cascade has much to tell.
+            connection.execute("set client_min_messages = error")
+            connection.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(name)))
+
+
+@dataclass(slots=True)
+class Told:
+    """An Observer that remembers."""
+
+    events: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
+
+    def emit(self, name: str, /, **details: Any) -> None:
+        self.events.append((name, details))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An open database, and stores on it."""
+
+    database: Database
+    told: Told
+
+    def store(self, now: Callable[[], datetime] | None = None) -> SqlStore:
+        return SqlStore(self.database, observer=self.told, now=now)
+
+    def store_in(self, seconds: float) -> SqlStore:
+        """A store whose clock goes that much ahead."""
+        return self.store(lambda: datetime.now(UTC) + timedelta(seconds=seconds))
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncGenerator[Place]:
+    database = await Database.open(url)
+    try:
+        yield Place(database, Told())
+    finally:
+        await database.close()
+
+
+def attempt(number: int = 1, position: int = 0, **fields: Any) -> Attempt:
+    defaults: dict[str, Any] = {
+        "key": AttemptKey(generation=0, position=position, number=number),
+        "milestone": "build",
+        "requested_at": LONG_AGO,
+        "pickup_by": LONG_AGO + timedelta(minutes=10),
+        "on_loss": OnLoss.RETRY,
+        "run_seconds": 7_200.0,
+    }
+    return Attempt(**defaults | fields)
+
+
+def workflow(workflow_id: str, **fields: Any) -> Workflow:
+    defaults: dict[str, Any] = {
+        "release": Release(milestones=("build", "deploy"), source_repo="acme/shop", source_repo_git_ref="v1"),
+        "state": State.RUNNING,
+        "live": (attempt(),),
+        "created_at": LONG_AGO,
+    }
+    return Workflow(id=workflow_id, **defaults | fields)
+
+
+def creation(workflow_id: str, *, of: dict[str, Any] | None = None, **fields: Any) -> Change:
+    """A change that stores a new workflow; `of` are fields of the workflow."""
+    return Change(workflow=workflow(workflow_id, version=1, **(of or {})), expected_version=0, **fields)
+
+
+def successor(change: Change, *, of: dict[str, Any] | None = None, **fields: Any) -> Change:
+    """The next change of the same workflow."""
+    version = change.workflow.version
+    return Change(
+        workflow=replace(change.workflow, version=version + 1, **(of or {})), expected_version=version, **fields
+    )
+
+
+def row(row_id: str, workflow_id: str = "w", **fields: Any) -> OutboxRow:
+    defaults: dict[str, Any] = {
+        "attempt": "0.0.1",
+        "queue": "builder",
+        "body": b'{"id": "w"}',
+        "content_type": "application/json",
+    }
+    return OutboxRow(id=row_id, workflow_id=workflow_id, **defaults | fields)
+
+
+def entry(text: str, **fields: Any) -> Entry:
+    return Entry(kind="milestone.note", text=text, at=LONG_AGO, **fields)
