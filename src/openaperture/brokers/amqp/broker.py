@@ -105,8 +105,9 @@ class AmqpBroker:
             return int(frame.method.message_count)
 
     async def close(self) -> None:
-        for consumer in list(self._consumers):
-            await consumer.close()
+        async with asyncio.TaskGroup() as tasks:
+            for consumer in self._consumers:
+                tasks.create_task(consumer.close())
         await self._publishing.close()
         await self._consuming.close()
         self._started.put_nowait(None)
@@ -122,8 +123,7 @@ class AmqpBroker:
         On the consuming connection, which no alarm blocks. Raises QueueMismatch, BrokerUnavailable.
         """
         try:
-            async with asyncio.timeout(CALL_SECONDS):
-                connection = await self._consuming.connection()
+            connection = await self._consuming.connection(CALL_SECONDS)
             channel = await connection.open_channel()
             try:
                 yield channel

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from pika.exceptions import AMQPError
 from pika.spec import BasicProperties
 
-from openaperture.brokers.amqp.connection import CALL_SECONDS, Connection, describe
+from openaperture.brokers.amqp.connection import CALL_SECONDS, CLOSE_SECONDS, describe
 from openaperture.brokers.amqp.dead_letters import DeadLetters
 from openaperture.brokers.amqp.failures import queue_error
-from openaperture.brokers.amqp.session import Backoff, Session
+from openaperture.brokers.amqp.session import Backoff, Session, wait_for_event
 from openaperture.brokers.amqp.subscription import Subscription, Tag
 from openaperture.domain.errors import BrokerUnavailable, OpenApertureError
 from openaperture.ports import Delivery, Observer
@@ -48,7 +48,7 @@ class AmqpConsumer:
         self._wanted = asyncio.Event()
         """Clear while paused."""
         self._wanted.set()
-        self._closed = False
+        self._closing = asyncio.Event()
         self._changing = asyncio.Lock()
         """Held while the subscription is opened, stopped, started or probed: one of these at a time."""
 
@@ -57,7 +57,7 @@ class AmqpConsumer:
     async def receive(self, limit: int) -> list[Delivery]:
         """See `Consumer.receive`. Raises BrokerUnavailable once the consumer is closed."""
         while not self._ready:
-            if self._closed:
+            if self._closing.is_set():
                 raise BrokerUnavailable(f'the consumer of queue "{self._queue}" is closed')
             self._arrived.clear()
             await self._arrived.wait()
@@ -76,7 +76,7 @@ class AmqpConsumer:
     async def dead_letter(self, delivery: Delivery, reason: str) -> None:
         """See `Consumer.dead_letter`. If the error queue cannot be reached the delivery is requeued."""
         subscription = self._subscription
-        if subscription is None or not subscription.is_live or not _numbers(subscription, [delivery]):
+        if subscription is None or not any(map(subscription.holds, _numbers(subscription, [delivery]))):
             return
         try:
             await self._dead_letters.store(self._queue, _properties(delivery), delivery.message.body, reason)
@@ -105,9 +105,9 @@ class AmqpConsumer:
                 await self._attempt(subscription, subscription.start)
 
     async def close(self) -> None:
-        if self._closed:
+        if self._closing.is_set():
             return
-        self._closed = True
+        self._closing.set()
         self._wanted.set()
         self._arrived.set()
         async with self._changing:
@@ -118,36 +118,36 @@ class AmqpConsumer:
 
     # ---------------------------------------------------------------------------- staying alive
 
-    async def subscribe(self) -> None:
-        """Subscribe on the live connection. Raises QueueMismatch, BrokerUnavailable."""
-        try:
-            async with asyncio.timeout(CALL_SECONDS):
-                connection = await self._session.connection()
-            async with self._changing:
-                await self._open(connection)
-        except (AMQPError, TimeoutError) as exc:
-            raise queue_error(self._queue, exc) from exc
+    async def subscribe(self) -> bool:
+        """Subscribe on the live connection, unless paused or closed meanwhile; answers whether it did.
+
+        Raises QueueMismatch, BrokerUnavailable.
+        """
+        connection = await self._session.connection(CALL_SECONDS)
+        async with self._changing:
+            if self._closing.is_set() or not self._wanted.is_set():
+                return False
+            try:
+                self._subscription = await Subscription.open(
+                    connection,
+                    self._queue,
+                    prefetch=self._prefetch,
+                    temporary=self._temporary,
+                    deliver=self._take,
+                )
+            except (AMQPError, TimeoutError) as exc:
+                raise queue_error(self._queue, exc) from exc
+            return True
 
     async def run(self) -> None:
         """Watch the subscription, and subscribe again whenever it is lost, until closed."""
-        while not self._closed:
+        while not self._closing.is_set():
             reason = await self._watch()
             self._drop()
-            if self._closed:
+            if self._closing.is_set():
                 return
             self._observer.emit("consumer.lost", queue=self._queue, reason=reason)
             await self._subscribe_again()
-
-    async def _open(self, connection: Connection) -> None:
-        if self._closed:
-            return
-        self._subscription = await Subscription.open(
-            connection,
-            self._queue,
-            prefetch=self._prefetch,
-            temporary=self._temporary,
-            deliver=self._take,
-        )
 
     def _take(self, delivery: Delivery) -> None:
         self._ready.append(delivery)
@@ -155,18 +155,16 @@ class AmqpConsumer:
 
     async def _subscribe_again(self) -> None:
         backoff = Backoff()
-        while not self._closed:
+        while not self._closing.is_set():
             await self._wanted.wait()
-            # A connection that stays away is the session's business to tell of.
-            delay = backoff.delay()
             try:
-                await self.subscribe()
+                if await self.subscribe():
+                    self._observer.emit("consumer.subscribed", queue=self._queue)
+                    return
             except OpenApertureError as exc:
+                delay = backoff.delay()
                 self._observer.emit("consumer.waiting", queue=self._queue, error=str(exc), retry_in_seconds=delay)
-                await asyncio.sleep(delay)
-            else:
-                self._observer.emit("consumer.subscribed", queue=self._queue)
-                return
+                await wait_for_event(self._closing, delay)
 
     async def _watch(self) -> str:
         """Wait until the subscription is lost; answers why.
@@ -219,10 +217,11 @@ class AmqpConsumer:
         if not subscription.is_live:
             return
         try:
-            await subscription.stop()
-            subscription.requeue()
-            if self._temporary:
-                await subscription.delete_queue()
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await subscription.stop()
+                subscription.requeue()
+                if self._temporary:
+                    await subscription.delete_queue()
         except (AMQPError, TimeoutError):
             subscription.abandon()
         else:

@@ -2,11 +2,12 @@
 
 import asyncio
 import random
+from contextlib import suppress
 
 from pika import URLParameters
-from pika.exceptions import AMQPError
+from pika.exceptions import AMQPConnectionError
 
-from openaperture.brokers.amqp.connection import Connection, describe
+from openaperture.brokers.amqp.connection import Connection
 from openaperture.domain.errors import BrokerUnavailable
 from openaperture.ports import Observer
 
@@ -28,6 +29,13 @@ class Backoff:
         self._next = 0.2
 
 
+async def wait_for_event(event: asyncio.Event, timeout_seconds: float) -> None:
+    """Wait for the event, or so long."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout_seconds):
+            await event.wait()
+
+
 class Session:
     """Keeps one connection to the broker alive in `run`, and hands out the live one."""
 
@@ -38,6 +46,7 @@ class Session:
         self._labels = {"server": f"{parameters.host}:{parameters.port}", "purpose": purpose}
         self._heartbeat = int(parameters.heartbeat or 0)  # type: ignore[arg-type]  # set by us, a number
         self._current: Connection | None = None
+        self._problem = "it was not tried yet"
         self._changed = asyncio.Event()
         self._closing = asyncio.Event()
 
@@ -47,23 +56,36 @@ class Session:
         loop = asyncio.get_running_loop()
         while not self._closing.is_set():
             connected_at = loop.time()
-            problem = await self._connect_and_stay()
+            self._problem = await self._connect_and_stay()
             if self._closing.is_set():
                 return
             if loop.time() - connected_at > LONG_ENOUGH_SECONDS:
                 backoff.reset()
             delay = backoff.delay()
-            self._observer.emit("broker.disconnected", **self._labels, reason=problem, retry_in_seconds=delay)
-            await self._wait_for_closing(delay)
+            self._observer.emit(
+                "broker.disconnected", **self._labels, reason=self._problem, retry_in_seconds=delay
+            )
+            await wait_for_event(self._closing, delay)
 
-    async def connection(self) -> Connection:
-        """Wait for a live connection; the caller bounds the wait. Raises BrokerUnavailable once closed."""
-        while not self._closing.is_set():
-            if self._current is not None and self._current.is_open:
-                return self._current
-            self._changed.clear()
-            await self._changed.wait()
-        raise BrokerUnavailable("the connection to the broker is closed")
+    async def connection(self, timeout_seconds: float) -> Connection:
+        """Wait for a live connection. Raises BrokerUnavailable, also once closed."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                while not self._closing.is_set():
+                    if self._current is not None and self._current.is_open:
+                        return self._current
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError as exc:
+            raise BrokerUnavailable(f"no connection to {self._labels['server']}: {self._problem}") from exc
+        raise BrokerUnavailable(f"the connection to {self._labels['server']} was closed")
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be sent just now, in words."""
+        if self._current is None:
+            return self._problem
+        return self._current.blocked_reason or "the broker did not answer in time"
 
     async def close(self) -> None:
         """Close the connection in order and let `run` return."""
@@ -76,8 +98,10 @@ class Session:
         """One session, from connecting to its end; answers why it ended."""
         try:
             connection = await Connection.open(self._parameters, on_blocked=self._on_blocked)
-        except (AMQPError, OSError, TimeoutError) as exc:
-            return describe(exc)
+        except TimeoutError:
+            return "the broker did not answer in time"
+        except AMQPConnectionError as exc:
+            return str(exc)
         self._current = connection
         try:
             if self._closing.is_set():
@@ -107,13 +131,6 @@ class Session:
                 connection.cut()
                 return f"the broker was silent for {silent_ticks * self._heartbeat / 4:.0f} s"
         return connection.ended.result()
-
-    async def _wait_for_closing(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._closing.wait()
-        except TimeoutError:
-            return
 
     def _on_blocked(self, connection: Connection) -> None:
         if connection.unblocked.is_set():

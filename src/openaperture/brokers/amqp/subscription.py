@@ -72,6 +72,10 @@ class Subscription:
     def is_consuming(self) -> bool:
         return bool(self._consumer_tag)
 
+    def holds(self, number: int) -> bool:
+        """Whether this tag can still be settled."""
+        return self.is_live and number in self._unsettled
+
     @property
     def unsettled_count(self) -> int:
         return len(self._unsettled)
