@@ -1,15 +1,73 @@
-"""Fixtures that every kind of test shares."""
+"""Fixtures that every kind of test shares: the servers.
+
+A server that is missing fails the tests in CI and skips them, with the reason, on a laptop.
+"""
 
 import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
 
 import pytest
+
+from tests.servers import PostgresServer, RabbitServer, Server, ServerMissing, services_folder, shared_servers
+
+AnyServer = TypeVar("AnyServer", bound=Server)
 
 
 @pytest.fixture(scope="session")
 def amqp_url() -> str:
-    return os.environ.get("OPENAPERTURE_TEST_AMQP", "amqp://guest:guest@127.0.0.1:5672/%2F")
+    """A RabbitMQ that all tests share: use queue names of your own, and never stop it."""
+    return os.environ.get("OPENAPERTURE_TEST_AMQP") or _started(shared_servers()[0]).url
 
 
 @pytest.fixture(scope="session")
 def postgresql_url() -> str:
-    return os.environ.get("OPENAPERTURE_TEST_POSTGRESQL", "postgresql://bench:bench@127.0.0.1:5432/bench")
+    """A PostgreSQL that all tests share: use schemas of your own, and never stop it."""
+    return os.environ.get("OPENAPERTURE_TEST_POSTGRESQL") or _started(shared_servers()[1]).url
+
+
+@pytest.fixture(scope="module")
+def _rabbit_of_module() -> Iterator[RabbitServer]:
+    with _private_folder() as folder:
+        server = RabbitServer(Path(folder) / RabbitServer.name)
+        yield server
+        server.remove()
+
+
+@pytest.fixture(scope="module")
+def _postgres_of_module() -> Iterator[PostgresServer]:
+    with _private_folder() as folder:
+        server = PostgresServer(Path(folder) / PostgresServer.name)
+        yield server
+        server.remove()
+
+
+@pytest.fixture
+def rabbit_server(_rabbit_of_module: RabbitServer) -> RabbitServer:
+    """A RabbitMQ of this test module, running. It may be killed and started again."""
+    return _started(_rabbit_of_module)
+
+
+@pytest.fixture
+def postgres_server(_postgres_of_module: PostgresServer) -> PostgresServer:
+    """A PostgreSQL of this test module, running. It may be killed and started again."""
+    return _started(_postgres_of_module)
+
+
+def _started(server: AnyServer) -> AnyServer:
+    try:
+        server.start()
+    except ServerMissing as exc:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{exc}")
+        pytest.skip(f"{exc}")
+    return server
+
+
+def _private_folder() -> tempfile.TemporaryDirectory[str]:
+    services_folder().mkdir(parents=True, exist_ok=True)
+    folder = tempfile.TemporaryDirectory(prefix="fault-", dir=services_folder(), ignore_cleanup_errors=True)
+    Path(folder.name).chmod(0o711)  # the users that run the servers must get through
+    return folder

@@ -1,0 +1,52 @@
+"""Processes by their pid, as the kernel shows them in /proc (Linux)."""
+
+import os
+import signal
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+POLL_SECONDS = 0.02
+
+
+def is_alive(pid: int, mention: str = "") -> bool:
+    """Whether the process runs, and has `mention` in its arguments. A zombie does not run."""
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    # A zombie has no arguments any more.
+    return bool(arguments) and mention.encode() in arguments
+
+
+def descendants(pid: int) -> list[int]:
+    """Pids of its children, of theirs, and so on."""
+    children = [child for child, parent in _parents().items() if parent == pid]
+    return [*children, *(further for child in children for further in descendants(child))]
+
+
+def send_signal(pid: int, number: signal.Signals) -> None:
+    """A process that is gone already needs none."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def wait_gone(pids: Iterable[int], timeout_seconds: float) -> None:
+    """Wait until none of them runs. Raises TimeoutError with those that do."""
+    deadline = time.monotonic() + timeout_seconds
+    left = list(pids)
+    while left := [pid for pid in left if is_alive(pid)]:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"processes {left} still run after {timeout_seconds:g} s")
+        time.sleep(POLL_SECONDS)
+
+
+def _parents() -> dict[int, int]:
+    """Pid -> pid of its parent, of all processes."""
+    found: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            # The second field is the name in parentheses and may hold anything; the parent is the second after it.
+            found[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    return found
