@@ -10,6 +10,8 @@ from uuid import uuid4
 import pika
 
 from openaperture.brokers.amqp import AmqpBroker
+from openaperture.brokers.embedded import EmbeddedBroker
+from openaperture.database import Database
 from openaperture.ports import Address, Broker, Consumer, Delivery, Message
 
 PATIENCE_SECONDS = 20.0
@@ -99,9 +101,6 @@ class EmbeddedSite:
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Broker, None]:
-        from openaperture.brokers.embedded import EmbeddedBroker
-        from openaperture.database import Database
-
         database = await Database.open(self._url)
         try:
             async with running(EmbeddedBroker(database, observer=Events())) as broker:
