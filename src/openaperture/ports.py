@@ -73,8 +73,11 @@ class Consumer(Protocol):
         """Take no more. Deliveries not yet returned by `receive` go back; settled ones stay settled."""
         ...
 
-    async def resume(self) -> None:
-        """Take messages again."""
+    async def resume(self, *, prefetch: int | None = None) -> None:
+        """Take messages again; with `prefetch`, at most that many unsettled ones of those that come now.
+
+        What came before the pause and is unsettled does not count. Nothing changes unless paused.
+        """
         ...
 
     async def close(self) -> None:

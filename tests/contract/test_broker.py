@@ -325,6 +325,26 @@ async def test_pause_gives_back_what_was_not_taken_and_resume_takes_again(site: 
         assert sorted(texts(await receive(consumer, 3))) == ["b", "c", "d"]
 
 
+async def test_a_consumer_resumes_with_another_prefetch(site: BrokerSite) -> None:
+    async with site.open() as broker:
+        queue = await _declared(site, broker)
+        await publish(broker, queue, *"abcde")
+        consumer = await broker.consume(queue, prefetch=5)
+        await until_depth(broker, queue, 0)
+        [held] = await consumer.receive(1)
+        await consumer.pause()
+        await until_depth(broker, queue, 4)
+        await consumer.resume(prefetch=2)
+        await until_depth(broker, queue, 2)
+        await consumer.ack([held])
+        received = await receive(consumer, 2)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(QUIET_SECONDS):
+                await consumer.receive(1)
+        await consumer.ack(received)
+        assert len(await receive(consumer, 2)) == 2
+
+
 async def test_another_consumer_gets_what_a_paused_one_gave_back(site: BrokerSite) -> None:
     async with site.open() as broker:
         queue = await _declared(site, broker)

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from openaperture.domain.errors import BadMessage, TryLater
 from openaperture.engine.decider import Decider, Outcome
 from openaperture.engine.intake import Item, item_of
-from openaperture.engine.pause import Backoff
 from openaperture.engine.ports import Wire
 from openaperture.ports import Broker, Clock, Consumer, Delivery, Observer
+from openaperture.runtime.backoff import Backoff
 
 
 class Orchestrator:
@@ -92,17 +92,17 @@ class Orchestrator:
         self._observer.emit("batch.settled", handled=len(done), parked=len(deliveries) - len(done))
 
     async def _subscribe(self) -> Consumer:
-        backoff = Backoff(self._clock)
+        backoff = Backoff()
         while True:
             try:
                 return await self._broker.consume(self._queue, prefetch=2 * self._batch)
             except TryLater as exc:
                 self._observer.emit("orchestrator.waiting", error=exc)
-                await backoff.wait()
+                await self._clock.sleep(backoff.next_seconds())
 
     async def _apply(self, items: Sequence[Item]) -> list[Outcome] | None:
         """Decide and save, however long the database is away; None when told to stop meanwhile."""
-        backoff = Backoff(self._clock)
+        backoff = Backoff()
         while True:
             try:
                 return await self._decider.apply(items)
@@ -110,7 +110,7 @@ class Orchestrator:
                 self._observer.emit("orchestrator.waiting", error=exc)
                 if self._draining:
                     return None
-                await backoff.wait()
+                await self._clock.sleep(backoff.next_seconds())
 
     async def _park(self, consumer: Consumer, delivery: Delivery, reason: str) -> None:
         self._observer.emit(

@@ -22,9 +22,9 @@ from openaperture.domain.messages import Answer as AnswerMessage
 from openaperture.domain.workflow import AttemptKey
 from openaperture.engine.decider import Decider
 from openaperture.engine.intake import Item
-from openaperture.engine.pause import Backoff
 from openaperture.engine.ports import Wire
 from openaperture.ports import Address, Broker, Clock, Deferred, Message, Observer, OutboxRow, Store
+from openaperture.runtime.backoff import Backoff
 
 FRESH_SECONDS = 4.0
 """A row at hand for longer than this is left to the sweep: its lease of 5 s may be over."""
@@ -167,7 +167,7 @@ class Relay:
 
     async def _settle(self, decider: Decider) -> None:
         """Save what became of the publishes, many in one write."""
-        backoff = Backoff(self._clock)
+        backoff = Backoff()
         while True:
             await self._news.wait()
             self._news.clear()
@@ -178,7 +178,7 @@ class Relay:
             except TryLater as exc:
                 # Left to their leases: the rows are still in the database and will be published again.
                 self._observer.emit("relay.unsettled", count=len(settled.sent), error=exc)
-                await backoff.wait()
+                await self._clock.sleep(backoff.next_seconds())
             self._forget(settled)
 
     async def _save(self, settled: _Settled, decider: Decider) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from pika.exceptions import AMQPError
 from pika.spec import BasicProperties
@@ -10,10 +11,11 @@ from pika.spec import BasicProperties
 from openaperture.brokers.amqp.connection import CALL_SECONDS, CLOSE_SECONDS, describe
 from openaperture.brokers.amqp.dead_letters import DeadLetters
 from openaperture.brokers.amqp.failures import queue_error
-from openaperture.brokers.amqp.session import Backoff, Session, wait_for_event
+from openaperture.brokers.amqp.session import Session, wait_for_event
 from openaperture.brokers.amqp.subscription import Subscription, Tag
 from openaperture.domain.errors import BrokerUnavailable, OpenApertureError
 from openaperture.ports import Delivery, Observer
+from openaperture.runtime.backoff import Backoff
 
 DEAD_LETTER_RETRY_SECONDS = 1.0
 """How long a message that could not be dead-lettered is held before it goes back, so that it does not spin."""
@@ -97,12 +99,13 @@ class AmqpConsumer:
                 subscription.requeue(_numbers(subscription, self._ready))
             self._ready.clear()
 
-    async def resume(self) -> None:
-        self._wanted.set()
+    async def resume(self, *, prefetch: int | None = None) -> None:
         async with self._changing:
+            self._prefetch = self._prefetch if prefetch is None else prefetch
+            self._wanted.set()
             subscription = self._subscription
             if subscription is not None and subscription.is_live and not subscription.is_consuming:
-                await self._attempt(subscription, subscription.start)
+                await self._attempt(subscription, partial(subscription.start, self._prefetch))
 
     async def close(self) -> None:
         if self._closing.is_set():
@@ -162,7 +165,7 @@ class AmqpConsumer:
                     self._observer.emit("consumer.subscribed", queue=self._queue)
                     return
             except OpenApertureError as exc:
-                delay = backoff.delay()
+                delay = backoff.next_seconds()
                 self._observer.emit("consumer.waiting", queue=self._queue, error=str(exc), retry_in_seconds=delay)
                 await wait_for_event(self._closing, delay)
 

@@ -1,7 +1,6 @@
 """A connection that comes back: connect, stay until it ends, back off, connect again."""
 
 import asyncio
-import random
 from contextlib import suppress
 
 from pika import URLParameters
@@ -10,23 +9,10 @@ from pika.exceptions import AMQPConnectionError
 from openaperture.brokers.amqp.connection import Connection
 from openaperture.domain.errors import BrokerUnavailable
 from openaperture.ports import Observer
+from openaperture.runtime.backoff import Backoff
 
 LONG_ENOUGH_SECONDS = 5.0
 """A session that lived this long was a good one: the next backoff starts small again."""
-
-
-class Backoff:
-    """Delays of 0.2 s doubling to 5 s, each with jitter, so that a fleet does not come back in step."""
-
-    def __init__(self) -> None:
-        self._next = 0.2
-
-    def delay(self) -> float:
-        seconds, self._next = self._next, min(5.0, self._next * 2)
-        return seconds * random.uniform(0.5, 1.0)  # noqa: S311 (jitter, not a secret)
-
-    def reset(self) -> None:
-        self._next = 0.2
 
 
 async def wait_for_event(event: asyncio.Event, timeout_seconds: float) -> None:
@@ -61,7 +47,7 @@ class Session:
                 return
             if loop.time() - connected_at > LONG_ENOUGH_SECONDS:
                 backoff.reset()
-            delay = backoff.delay()
+            delay = backoff.next_seconds()
             self._observer.emit(
                 "broker.disconnected", **self._labels, reason=self._problem, retry_in_seconds=delay
             )

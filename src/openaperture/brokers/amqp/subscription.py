@@ -54,11 +54,10 @@ class Subscription:
         channel = await connection.open_channel()
         self = cls(channel, queue, deliver)
         try:
-            await channel.call(channel.raw.basic_qos, prefetch_count=prefetch)
             if temporary:
                 # Not auto-delete: a paused consumer would take the queue and its messages away with it.
                 await channel.call(channel.raw.queue_declare, queue=queue, exclusive=True)
-            await self.start()
+            await self.start(prefetch)
         except BaseException:
             channel.abandon()
             raise
@@ -80,8 +79,10 @@ class Subscription:
     def unsettled_count(self) -> int:
         return len(self._unsettled)
 
-    async def start(self) -> None:
+    async def start(self, prefetch: int) -> None:
         """Ask for deliveries. Raises AMQPError or TimeoutError."""
+        # RabbitMQ applies a prefetch to the consumers that come after it on the channel, one by one.
+        await self._channel.call(self._channel.raw.basic_qos, prefetch_count=prefetch)
         tag = f"openaperture.{token_hex(8)}"
         await self._channel.call(
             self._channel.raw.basic_consume,

@@ -35,6 +35,8 @@ class EmbeddedConsumer:
         self._on_closed = on_closed
         self._ready: deque[Stored] = deque()
         self._unsettled: dict[Delivery, Stored] = {}
+        self._carried: set[Delivery] = set()
+        """Those of the unsettled that came before a pause: they do not count, as with AMQP."""
         self._news = asyncio.Event()
         self._paused = False
         self._closed = False
@@ -44,7 +46,7 @@ class EmbeddedConsumer:
 
     @property
     def room(self) -> int:
-        return 0 if self._paused else self._prefetch - len(self._ready) - len(self._unsettled)
+        return 0 if self._paused else self._prefetch - len(self._ready) - len(self._unsettled) + len(self._carried)
 
     def take(self, stored: Stored) -> None:
         self._ready.append(stored)
@@ -87,14 +89,18 @@ class EmbeddedConsumer:
             await asyncio.sleep(RETRY_SECONDS)
             await self.requeue([delivery])
         else:
-            self._unsettled.pop(delivery, None)
+            self._settled([delivery])
             self.queue.dispatch()
 
     async def pause(self) -> None:
         self._paused = True
         self._give_back_untaken()
 
-    async def resume(self) -> None:
+    async def resume(self, *, prefetch: int | None = None) -> None:
+        if prefetch is not None:
+            self._prefetch = prefetch or MEMORY_LIMIT
+        if self._paused:
+            self._carried = set(self._unsettled)
         self._paused = False
         self.queue.dispatch()
         self._news.set()
@@ -129,6 +135,7 @@ class EmbeddedConsumer:
 
     def _settled(self, deliveries: Sequence[Delivery]) -> list[Stored]:
         """Those that were ours and unsettled. A delivery is its own key: it settles once, and only here."""
+        self._carried.difference_update(deliveries)
         found = (self._unsettled.pop(delivery, None) for delivery in deliveries)
         return [stored for stored in found if stored is not None]
 

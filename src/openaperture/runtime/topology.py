@@ -1,0 +1,26 @@
+"""Makes sure that the queues are there before anything is consumed or published."""
+
+from collections.abc import Sequence
+
+from openaperture.domain.errors import TryLater
+from openaperture.ports import Broker, Clock, Observer
+from openaperture.runtime.backoff import Backoff
+
+
+async def prepare(
+    broker: Broker, queues: Sequence[str], clock: Clock, observer: Observer, *, declare: bool
+) -> None:
+    """Declare the queues, or only check them where operators own them. Waits for the broker.
+
+    Raises QueueMismatch with what to do about it.
+    """
+    backoff = Backoff()
+    while True:
+        try:
+            for queue in queues:
+                await (broker.declare(queue) if declare else broker.check(queue))
+        except TryLater as exc:
+            observer.emit("broker.waiting", error=exc)
+            await clock.sleep(backoff.next_seconds())
+        else:
+            return
