@@ -123,6 +123,14 @@ class WorkflowMachine(RuleBasedStateMachine):
     def failed(self, data: st.DataObject, worker: str | None, interrupted: bool) -> None:
         self.apply(e.MilestoneFailed(key=self.any_key(data), worker=worker, message="no", interrupted=interrupted))
 
+    @rule(data=st.data(), worker=st.sampled_from(WORKERS))
+    def released(self, data: st.DataObject, worker: str) -> None:
+        key = self.any_key(data)
+        before = self.workflow
+        self.apply(e.Released(key=key, worker=worker))
+        if self.granted.get(key) != worker:
+            assert replace(self.workflow, version=before.version) == before, "it gave back what it did not hold"
+
     @rule(data=st.data())
     def undeliverable(self, data: st.DataObject) -> None:
         self.apply(e.Undeliverable(key=self.any_key(data), reason="no queue"))

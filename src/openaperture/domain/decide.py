@@ -86,6 +86,8 @@ def _from_worker(
             return _completed(workflow, attempt, event, now, kinds)
         case e.MilestoneFailed():
             return _failed(workflow, attempt, event, now, kinds)
+        case e.Released():
+            return _released(workflow, attempt, event, now, kinds)
         case _:
             assert_never(event)
 
@@ -280,6 +282,19 @@ def _failed(
     if event.interrupted:
         return _lost(workflow, attempt, event.message, now, kinds)
     return _milestone_failed(workflow, attempt, "failed", event.message, now)
+
+
+def _released(workflow: Workflow, attempt: Attempt, event: e.Released, now: datetime, kinds: Kinds) -> Decision:
+    """It surely never began, so asking another worker is safe for every kind, and is no loss."""
+    if attempt.worker is None:
+        # The request is still on its queue: whoever takes it asks for this very attempt.
+        return Decision(workflow=workflow)
+    text = f"{attempt.milestone} given back by worker {event.worker}, which stops before it began"
+    ended = _end(attempt, "released", text, now)
+    if workflow.state is State.CANCELLING:
+        return _with_ended(_cancelled(workflow, now), ended)
+    entry = Entry(kind="milestone.released", text=text, at=now, details=_about(attempt))
+    return _with_ended(_before(_request(replace(workflow, reason=""), now, kinds), entry), ended)
 
 
 def _milestone_failed(workflow: Workflow, attempt: Attempt, outcome: str, message: str, now: datetime) -> Decision:

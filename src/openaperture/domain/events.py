@@ -84,6 +84,14 @@ class MilestoneFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """A worker gives back an attempt that it claimed, or asked for, and has not begun."""
+
+    key: AttemptKey
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Undeliverable:
     """The broker has no queue for the request of this attempt."""
 
@@ -128,5 +136,5 @@ class Resolved:
     reason: str = ""
 
 
-FromWorker = Claimed | HeartbeatSeen | Logged | Noted | MilestoneCompleted | MilestoneFailed
+FromWorker = Claimed | HeartbeatSeen | Logged | Noted | MilestoneCompleted | MilestoneFailed | Released
 Event = Created | StartRequested | FromWorker | Undeliverable | Forged | Woken | CancelRequested | Resolved

@@ -24,6 +24,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "milestone.failed": "the worker could not do it",
         "milestone.timed_out": "it ran longer than it may",
         "milestone.lost": "the worker stopped answering, or was stopped on the way",
+        "milestone.released": "the worker gave it back before it began, and it is requested again",
         "milestone.regained": "a worker that was given up is back and still at it",
         "milestone.unclaimed": "no worker took it in time; it is requested again, or fails",
         "callback.late": "a worker answered for an attempt that is over; nothing changed",

@@ -148,7 +148,11 @@ class Failed(Callback, tag="failed", kw_only=True):
     interrupted: bool = False
 
 
-AnyCallback = Accepted | Heartbeat | Log | Note | Completed | Failed
+class Released(Callback, tag="released", kw_only=True):
+    """The worker stops before it began: give the attempt to another. Sent instead of `failed`."""
+
+
+AnyCallback = Accepted | Heartbeat | Log | Note | Completed | Failed | Released
 
 
 class Answer(Struct, kw_only=True):

@@ -72,7 +72,7 @@ class Ended:
 
     attempt: Attempt
     outcome: str
-    """completed | failed | lost | timed_out | unclaimed | undeliverable | cancelled"""
+    """completed | failed | lost | released | timed_out | unclaimed | undeliverable | cancelled | resolved_…"""
     message: str
     ended_at: datetime
 

@@ -124,6 +124,8 @@ def _callback(message: m.AnyCallback, key: AttemptKey) -> e.Event:
                 source_commit_hash=message.source_commit_hash,
                 notifications_config=message.notifications_config,
             )
+        case m.Released():
+            return e.Released(key=key, worker=worker)
         case m.Failed():
             return e.MilestoneFailed(
                 key=key, worker=worker, message=message.message, interrupted=message.interrupted
