@@ -7,14 +7,18 @@
     │   ├── BadManifest     an openaperture.json that cannot be used
     │   ├── UnknownWorkflow no workflow has this id
     │   └── WrongState      what was asked for does not fit the state of the workflow
+    ├── MilestoneFailed     what a milestone ran did not succeed: a command, its time limit, its outputs
     ├── ConfigError         settings that cannot be used; lists every problem at once
     ├── TryLater            nothing is wrong with the input: back off and repeat
     │   ├── StoreUnavailable
     │   │   └── StoreFull   the disk under the store is full
-    │   └── BrokerUnavailable
-    │       └── Unconfirmed published, but no confirm came: it may or may not have arrived
+    │   ├── BrokerUnavailable
+    │   │   └── Unconfirmed published, but no confirm came: it may or may not have arrived
+    │   └── ManagerUnavailable
     ├── Unroutable          the broker answered: no queue takes this message
     ├── QueueMismatch       a queue exists with other arguments than we need, or does not exist
+    ├── AccessRefused       a Manager does not accept our token
+    ├── UnusableAnswer      what answers at a Manager's URL does not speak as one
     └── IllegalMove         our own bug: a decision outside the table of moves
 
 Adapters translate at their edge and keep the cause (``raise … from exc``).
@@ -49,6 +53,10 @@ class WrongState(BadInput):
     """What was asked for does not fit the state of the workflow; the text says what does."""
 
 
+class MilestoneFailed(OpenApertureError):
+    """A milestone ran and did not succeed. The text is shown to people as the reason."""
+
+
 class ConfigError(OpenApertureError):
     """Settings that cannot be used."""
 
@@ -77,12 +85,24 @@ class Unconfirmed(BrokerUnavailable):
     """The broker neither confirmed nor refused a publish in time: its outcome is unknown."""
 
 
+class ManagerUnavailable(TryLater):
+    """A Manager cannot be reached or cannot answer. What was asked for may or may not have been done."""
+
+
 class Unroutable(OpenApertureError):
     """The broker has no such exchange, or no queue takes this routing key."""
 
 
 class QueueMismatch(OpenApertureError):
     """A queue is missing, or was declared by someone else with other arguments."""
+
+
+class AccessRefused(OpenApertureError):
+    """A Manager does not accept the access token that it was shown."""
+
+
+class UnusableAnswer(OpenApertureError):
+    """An answer that no Manager gives: something else listens at that URL, or another version."""
 
 
 class IllegalMove(OpenApertureError):

@@ -1,15 +1,14 @@
 """Makes sure that the queues are there before anything is consumed or published."""
 
+import asyncio
 from collections.abc import Sequence
 
 from openaperture.domain.errors import TryLater
-from openaperture.ports import Broker, Clock, Observer
+from openaperture.ports import Broker, Observer
 from openaperture.runtime.backoff import Backoff
 
 
-async def prepare(
-    broker: Broker, queues: Sequence[str], clock: Clock, observer: Observer, *, declare: bool
-) -> None:
+async def prepare(broker: Broker, queues: Sequence[str], observer: Observer, *, declare: bool) -> None:
     """Declare the queues, or only check them where operators own them. Waits for the broker.
 
     Raises QueueMismatch with what to do about it.
@@ -21,6 +20,6 @@ async def prepare(
                 await (broker.declare(queue) if declare else broker.check(queue))
         except TryLater as exc:
             observer.emit("broker.waiting", error=exc)
-            await clock.sleep(backoff.next_seconds())
+            await asyncio.sleep(backoff.next_seconds())
         else:
             return
