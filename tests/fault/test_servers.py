@@ -3,6 +3,7 @@
 import pika
 import psycopg
 import pytest
+from pika.exceptions import AMQPError
 
 from tests.processes import descendants, is_alive
 from tests.servers import LOOPBACK, PostgresServer, RabbitServer, free_port, is_free
@@ -19,7 +20,7 @@ def test_a_killed_rabbitmq_comes_back_on_its_port_with_its_confirmed_messages(ra
             "", "survivors", b"still here", pika.BasicProperties(delivery_mode=2), mandatory=True
         )
         rabbit_server.kill()
-        with pytest.raises(pika.exceptions.AMQPError):
+        with pytest.raises(AMQPError):
             channel.basic_publish("", "survivors", b"too late", mandatory=True)
     assert rabbit_server.pid is None
 
@@ -27,7 +28,8 @@ def test_a_killed_rabbitmq_comes_back_on_its_port_with_its_confirmed_messages(ra
 
     assert (rabbit_server.url, rabbit_server.pid != first_pid) == (url, True)
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
-        assert connection.channel().basic_get("survivors", auto_ack=True)[2] == b"still here"
+        body: object = connection.channel().basic_get("survivors", auto_ack=True)[2]
+        assert body == b"still here"
 
 
 def test_a_killed_postgresql_comes_back_on_its_port_with_its_commits(postgres_server: PostgresServer) -> None:

@@ -33,7 +33,6 @@ class WorkflowMachine(RuleBasedStateMachine):
         self.asked: set[AttemptKey] = set()
         self.granted: dict[AttemptKey, str] = {}
         self.results: dict[int, int] = {}
-        self.resolved: set[int] = set()
 
     def apply(self, event: e.Event) -> None:
         before = self.workflow

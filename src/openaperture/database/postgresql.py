@@ -208,6 +208,7 @@ def _engine(url: URL) -> Engine:
         connect_args={key: value for key, value in _CONNECT_ARGUMENTS.items() if key not in url.query},
     )
 
+    # SQLAlchemy calls it, out of pyright's sight.
     @event.listens_for(engine, "connect")
     def configure(raw: psycopg.Connection[Any], _: object) -> None:  # pyright: ignore[reportUnusedFunction]
         # Not by libpq's `options`: those belong to the url, and not every connection pooler takes them.
