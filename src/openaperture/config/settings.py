@@ -1,0 +1,195 @@
+"""The settings: their names, types and defaults, and what must hold between them.
+
+Knows nothing of where a value came from. docs/reference/configuration.md lists the same settings, and a
+test fails when the two differ.
+"""
+
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from openaperture.config.values import (
+    EMBEDDED,
+    Attempts,
+    BatchSize,
+    BrokerUrl,
+    DatabaseUrl,
+    Environment,
+    Flag,
+    Folder,
+    Folders,
+    HttpUrl,
+    Port,
+    Queue,
+    Queues,
+    Seconds,
+    Secret,
+    SecretUrl,
+    Slots,
+    Text,
+    is_loopback,
+    split_url,
+)
+from openaperture.domain.milestones import MilestoneKind, OnLoss, table_of
+
+DATA_DIR = Path(".openaperture")
+
+
+class Section(BaseModel):
+    """A table of the file. Its input never appears in pydantic's own errors: it may be a secret."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class OrchestratorSettings(Section):
+    """How an orchestrator works."""
+
+    batch: BatchSize = 200
+    relay_window: BatchSize = 200
+    poll_seconds: Seconds = 0.5
+    grace_seconds: Seconds = 25.0
+
+
+class WorkerSettings(Section):
+    """How a command worker works. Some defaults follow other settings: `Settings.completed` fills them in."""
+
+    queues: Queues = ()
+    slots: Slots = 2
+    work_dir: Folder = DATA_DIR / "work"
+    artifacts_dir: Folder = DATA_DIR / "artifacts"
+    local_repositories: Folders = ()
+    environment: Environment = Field(default_factory=dict, repr=False)
+    grace_seconds: Seconds = 20.0
+
+
+class ManagerSettings(Section):
+    """Where the Manager's API listens."""
+
+    host: Text = "127.0.0.1"
+    port: Port = 0
+
+
+class MilestoneSection(Section):
+    """A `[milestones.NAME]` table. What is missing comes from the built-in kind of that name, if there is one."""
+
+    queue: Queue | None = None
+    module_type: Text | None = None
+    on_loss: OnLoss | None = None
+    max_attempts: Attempts | None = None
+    pickup_seconds: Seconds | None = None
+    pickup_limit_seconds: Seconds | None = None
+    heartbeat_seconds: Seconds | None = None
+    run_seconds: Seconds | None = None
+
+    def kind(self, name: str) -> MilestoneKind:
+        """A new kind's queue has the kind's own name unless the section says otherwise."""
+        base = table_of().get(name) or MilestoneKind(name=name, queue=name)
+        given = {field: value for field in type(self).model_fields if (value := getattr(self, field)) is not None}
+        return replace(base, **given)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clash:
+    """Settings that are fine one by one and cannot be used together. The first key is the one to change."""
+
+    keys: tuple[tuple[str, ...], ...]
+    text: str
+
+
+class Settings(Section):
+    """The effective settings of a process."""
+
+    data_dir: Folder = DATA_DIR
+    database: DatabaseUrl = SecretUrl("")
+    broker: BrokerUrl = SecretUrl(EMBEDDED)
+    declare_queues: Flag = True
+    queue_name: Queue = "workflow_orchestration"
+    exchange_id: Text | None = None
+    broker_id: Text | None = None
+    hostname: Text = Field(default_factory=socket.gethostname)
+    token_key: Secret | None = Field(default=None, min_length=16)
+    manager_url: HttpUrl | None = None
+    oauth_login_url: HttpUrl | None = None
+    oauth_client_id: Text | None = None
+    oauth_client_secret: Secret | None = None
+    ui_url: HttpUrl | None = None
+    orchestrator: OrchestratorSettings = OrchestratorSettings()
+    worker: WorkerSettings = WorkerSettings()
+    manager: ManagerSettings = ManagerSettings()
+    milestone_sections: dict[str, MilestoneSection] = Field(default_factory=dict, alias="milestones")
+
+    @property
+    def milestones(self) -> tuple[MilestoneKind, ...]:
+        """The kinds that the configuration defines or overrides."""
+        return tuple(section.kind(name) for name, section in self.milestone_sections.items())
+
+    def completed(self) -> "Settings":
+        """These settings with the defaults that follow from others."""
+        data_dir = Path.cwd() / self.data_dir
+        embedded = self.broker == EMBEDDED
+        queues = {kind.queue for kind in table_of(self.milestones).values() if kind.queue}
+        follows: dict[str, object] = {
+            "queues": tuple(sorted(queues)),
+            "work_dir": data_dir / "work",
+            "artifacts_dir": data_dir / "artifacts",
+            # With the embedded broker everything runs as one user, who can read these repositories anyway.
+            "local_repositories": ("/",) if embedded else (),
+        }
+        unset = {name: value for name, value in follows.items() if name not in self.worker.model_fields_set}
+        update: dict[str, object] = {"data_dir": data_dir, "worker": self.worker.model_copy(update=unset)}
+        if not self.database:
+            update["database"] = SecretUrl(f"sqlite:///{data_dir / 'openaperture.db'}")
+        return self.model_copy(update=update)
+
+    def clashes(self) -> Iterator[Clash]:
+        """What cannot be used together."""
+        if self.broker == EMBEDDED and self.database and not self.database.startswith("sqlite:"):
+            text = 'the embedded broker lives in a SQLite file; with PostgreSQL write broker = "amqps://…" as well'
+            yield Clash(keys=(("broker",), ("database",)), text=text)
+        oauth = ("oauth_login_url", "oauth_client_id", "oauth_client_secret")
+        missing = [name for name in oauth if getattr(self, name) is None]
+        if self.manager_url and missing:
+            text = f"a Manager elsewhere asks who we are; write {', '.join(missing)} as well"
+            yield Clash(keys=(("manager_url",), *((name,) for name in missing)), text=text)
+        yield from self._milestone_clashes()
+
+    def _milestone_clashes(self) -> Iterator[Clash]:
+        for kind in self.milestones:
+            key = ("milestones", kind.name)
+            if kind.name in table_of() and table_of()[kind.name].queue is None:
+                yield Clash(keys=(key,), text="the orchestrator handles this milestone itself; remove the section")
+            if kind.queue == self.queue_name:
+                text = f'"{kind.queue}" is the queue of the orchestrators; name another one for the workers'
+                yield Clash(keys=((*key, "queue"), ("queue_name",)), text=text)
+            if kind.pickup_limit_seconds < kind.pickup_seconds:
+                text = f"write at least the {kind.pickup_seconds:g} seconds of pickup_seconds"
+                yield Clash(keys=((*key, "pickup_limit_seconds"), (*key, "pickup_seconds")), text=text)
+
+    def warnings(self) -> list[str]:
+        """Sentences about settings that work and are not safe, or have no effect. They hold no secret."""
+        found = list(self._broker_warnings())
+        if not is_loopback(self.manager.host):
+            found.append(
+                f"manager.host is {self.manager.host}: the API is served without encryption beyond this machine; "
+                "put a proxy with TLS in front of it, or write 127.0.0.1"
+            )
+        if self.manager_url:
+            found.append("manager_url is set, and this version keeps its Workflows in its own database only")
+        return found
+
+    def _broker_warnings(self) -> Iterator[str]:
+        if self.broker == EMBEDDED:
+            return
+        parts = split_url(self.broker)
+        if is_loopback(parts.hostname):
+            return
+        if parts.scheme == "amqp":
+            yield f"messages and the broker's password go to {parts.hostname} without encryption; write amqps://"
+        if parts.username in {None, "", "guest"}:
+            yield (
+                f"the broker user is guest, whose password everyone knows and which RabbitMQ refuses from other "
+                f"machines; make a user on {parts.hostname} and name it in broker"
+            )
