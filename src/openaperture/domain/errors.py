@@ -3,6 +3,7 @@
     OpenApertureError
     ├── BadInput            the sender's fault: dead-letter it, answer 4xx, never try again
     │   ├── BadMessage      a message that cannot be decoded or breaks its schema
+    │   │   └── CodecError  bytes that are no Erlang term we take, or a value that is no such term
     │   ├── BadReference    a repository or ref that the allow-list refuses
     │   ├── BadManifest     an openaperture.json that cannot be used
     │   ├── UnknownWorkflow no workflow has this id
@@ -17,7 +18,9 @@
     │   └── ManagerUnavailable
     ├── Unroutable          the broker answered: no queue takes this message
     ├── QueueMismatch       a queue exists with other arguments than we need, or does not exist
+    ├── RouteRefused        a milestone has nowhere to go; says which of the known conditions it is
     ├── AccessRefused       a Manager does not accept our token
+    │   └── LoginRefused    the login service does not accept our client id and secret
     ├── UnusableAnswer      what answers at a Manager's URL does not speak as one
     └── IllegalMove         our own bug: a decision outside the table of moves
 
@@ -35,6 +38,10 @@ class BadInput(OpenApertureError):
 
 class BadMessage(BadInput):
     """A message that cannot be decoded or does not fit its schema."""
+
+
+class CodecError(BadMessage):
+    """Bytes that are no Erlang term, or one outside what we take; on the way out, a value that fits none."""
 
 
 class BadReference(BadInput):
@@ -99,6 +106,19 @@ class QueueMismatch(OpenApertureError):
 
 class AccessRefused(OpenApertureError):
     """A Manager does not accept the access token that it was shown."""
+
+
+class LoginRefused(AccessRefused):
+    """The login service gives us no token: it does not accept the client id and secret of the configuration."""
+
+
+class RouteRefused(OpenApertureError):
+    """There is nowhere to send a milestone. Waiting does not help: the workflow ends, and this says why."""
+
+    def __init__(self, condition: str, sentence: str) -> None:
+        """`condition` is a stable key, such as `no_builders`; `sentence` says what to do."""
+        super().__init__(sentence)
+        self.condition = condition
 
 
 class UnusableAnswer(OpenApertureError):

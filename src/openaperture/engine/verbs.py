@@ -25,11 +25,18 @@ class Verbs:
         self._records = records
 
     async def create(self, workflow_id: str | None, release: Release) -> str:
-        """Store a workflow; nothing runs yet. Creating one that exists changes nothing."""
+        """Store a workflow; nothing runs yet. Creating the same again changes nothing.
+
+        Raises WrongState when the id belongs to a workflow that asks for something else.
+        """
         chosen = workflow_id or str(uuid4())
         outcomes = await self._decider.apply([Item(workflow_id=chosen, event=e.Created(), release=release)])
         if outcomes[0] is not Outcome.APPLIED:
             raise WrongState(f"workflow {chosen} could not be stored; the log of the orchestrator says why")
+        if workflow_id is not None and (await self._get(chosen)).release != release:
+            raise WrongState(
+                f"workflow {chosen} exists already and asks for something else; choose another id, or none"
+            )
         return chosen
 
     async def start(self, workflow_id: str, by: str) -> Workflow:

@@ -109,5 +109,6 @@ def _log_of(row: Row[Any]) -> StoredLog:
 
 
 def _plain(row: Row[Any]) -> Mapping[str, Any]:
-    values = zip(attempts.c.keys(), row, strict=True)
+    # The names of columns are a text of SQLAlchemy's own, which not every encoder takes.
+    values = zip(map(str, attempts.c.keys()), row, strict=True)
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values}

@@ -1,0 +1,146 @@
+"""The Manager's routes as methods."""
+
+import re
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
+
+import httpx
+import msgspec
+
+from openaperture.client.models import (
+    Attempt,
+    EventPage,
+    LogPage,
+    NewWorkflow,
+    Workflow,
+    WorkflowPage,
+    WorkflowSummary,
+)
+from openaperture.client.transport import Transport
+from openaperture.domain.errors import UnknownWorkflow
+
+MAX_WAIT_SECONDS = 30.0
+"""The longest that a Manager holds a long poll."""
+
+P = TypeVar("P", EventPage, LogPage)
+_WORKFLOW_ID = re.compile(r"[0-9A-Za-z_-]{1,128}")
+
+
+class ManagerClient:
+    """A session with a Manager. Use it with `async with`.
+
+    Every method raises BadInput (the request cannot be used), UnknownWorkflow, WrongState,
+    AccessRefused, ManagerUnavailable, UnusableAnswer; their texts are meant for people.
+    """
+
+    def __init__(self, url: str, token: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        """`transport` replaces the network, for a Manager in this process. Raises ConfigError."""
+        self._transport = Transport(url, token, transport)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._transport.close()
+
+    # -------------------------------------------------------------------------- create and start
+
+    async def create(self, new: NewWorkflow) -> str:
+        """Store a workflow without starting it; returns its id. Repeating it with the same id is harmless."""
+        chosen = msgspec.structs.replace(new, id=new.id or str(uuid4()))
+        # With an id of our own the request may be sent again when its outcome is unknown.
+        response = await self._transport.post("/workflows", chosen, repeatable=True)
+        return response.headers.get("location", "").rpartition("/")[2] or str(chosen.id)
+
+    async def execute(self, workflow_id: str) -> None:
+        """Start a created workflow."""
+        await self._transport.post(_path(workflow_id, "/execute"), {})
+
+    async def submit(self, new: NewWorkflow) -> str:
+        """Create and start; returns the id."""
+        workflow_id = await self.create(new)
+        await self.execute(workflow_id)
+        return workflow_id
+
+    # ---------------------------------------------------------------------------------- reading
+
+    async def get_workflow(self, workflow_id: str) -> Workflow:
+        """The workflow with its attempts and the texts of its history."""
+        return await self._transport.get(_path(workflow_id), Workflow)
+
+    async def list_workflows(
+        self,
+        *,
+        states: Sequence[str] = (),
+        source_repo: str | None = None,
+        deployment_repo: str | None = None,
+        lookback_hours: float = 0,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> WorkflowPage:
+        """Newest first. `lookback_hours` of 0 means all; `cursor` is the `next_cursor` of the page before."""
+        wanted = {
+            "state": ",".join(states) or None,
+            "source_repo": source_repo,
+            "deployment_repo": deployment_repo,
+            "lookback": f"{lookback_hours:g}",
+            "limit": limit,
+            "cursor": cursor,
+        }
+        response = await self._transport.fetch("/workflows", wanted)
+        workflows = self._transport.read(response, list[WorkflowSummary])
+        return WorkflowPage(workflows=workflows, next_cursor=_next_cursor(response))
+
+    async def list_events(
+        self, workflow_id: str, after: int = 0, wait_seconds: float = 0, *, limit: int = 1000
+    ) -> EventPage:
+        """History after the event `after`.
+
+        With `wait_seconds` (30 at most) and nothing new it waits for something new, or for the end.
+        """
+        return await self._page(_path(workflow_id, "/events"), after, wait_seconds, limit, EventPage)
+
+    async def list_logs(
+        self, workflow_id: str, after: int = 0, wait_seconds: float = 0, *, limit: int = 100
+    ) -> LogPage:
+        """Workers' output after the chunk `after`, waited for as in `list_events`."""
+        return await self._page(_path(workflow_id, "/logs"), after, wait_seconds, limit, LogPage)
+
+    async def _page(self, path: str, after: int, wait_seconds: float, limit: int, kind: type[P]) -> P:
+        wait = min(wait_seconds, MAX_WAIT_SECONDS)
+        wanted = {"after": after, "limit": limit, "wait": f"{wait:g}" if wait > 0 else None}
+        return self._transport.read(await self._transport.fetch(path, wanted, wait_seconds=wait), kind)
+
+    async def list_attempts(self, workflow_id: str) -> list[Attempt]:
+        """All attempts, oldest first."""
+        return await self._transport.get(_path(workflow_id, "/attempts"), list[Attempt])
+
+    # ------------------------------------------------------------------------------------ verbs
+
+    async def cancel(self, workflow_id: str, reason: str = "") -> Workflow:
+        """End it; returns the workflow as it is then (`cancelling` while its worker has a moment to stop)."""
+        return await self._verb(_path(workflow_id, "/cancel"), {"reason": reason})
+
+    async def resolve(self, workflow_id: str, resolution: str, reason: str = "") -> Workflow:
+        """Say what became of a held milestone: `worked`, `failed`, or do it `again`."""
+        return await self._verb(_path(workflow_id, "/resolve"), {"resolution": resolution, "reason": reason})
+
+    async def _verb(self, path: str, body: dict[str, str]) -> Workflow:
+        return self._transport.read(await self._transport.post(path, body), Workflow)
+
+
+def _path(workflow_id: str, rest: str = "") -> str:
+    """Raises UnknownWorkflow for what can be no id, which keeps `../` and the like out of the path."""
+    if not _WORKFLOW_ID.fullmatch(workflow_id):
+        raise UnknownWorkflow(f'{workflow_id[:64]!r} is no workflow id; "openaperture list" shows those that are')
+    return f"/workflows/{workflow_id}{rest}"
+
+
+def _next_cursor(response: httpx.Response) -> str | None:
+    query = urlsplit(response.links.get("next", {}).get("url", "")).query
+    return parse_qs(query).get("cursor", [None])[0]

@@ -1,0 +1,191 @@
+"""What a Manager says, as types. The Manager writes with these and the client reads with them.
+
+Reading is tolerant: fields that are not known are passed over, so an older client understands a newer
+Manager. Instants are aware and in UTC. Where the original has a field, its name and type are the same.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct, field
+
+
+class NewWorkflow(Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """What is asked for by `create` and `submit`."""
+
+    milestones: list[str] | None = None
+    deployment_repo: str | None = None
+    deployment_repo_git_ref: str | None = None
+    source_repo: str | None = None
+    source_repo_git_ref: str | None = None
+    scheduled_start_time: str | None = None
+    """RFC 1123, such as `Tue, 05 Mar 2013 23:25:19 UTC`."""
+    execute_options: dict[str, Any] | None = None
+    force_build: bool | None = None
+    build_messaging_exchange_id: int | None = None
+    deploy_messaging_exchange_id: int | None = None
+    id: str | None = None
+    """A UUID. Without one the Manager makes one up; with one, creating it again changes nothing."""
+
+
+class Explanation(Struct, kw_only=True, frozen=True):
+    """Why a workflow stands where it stands, as data and as a sentence."""
+
+    code: str
+    """not_started | pickup | running | scheduled | backoff | undeliverable | held | cancelling |
+    completed | failed | cancelled"""
+    text: str
+    until: datetime | None = None
+    """When it is looked at again if nothing happens before; None when only an event or a person moves it."""
+
+
+class Attempt(Struct, kw_only=True, frozen=True):
+    """One dispatch of one milestone."""
+
+    attempt: str
+    """`generation.position.number`."""
+    generation: int
+    position: int
+    number: int
+    milestone: str
+    requested_at: datetime
+    worker: str | None = None
+    claimed_at: datetime | None = None
+    ended_at: datetime | None = None
+    outcome: str | None = None
+    """completed | failed | lost | timed_out | unclaimed | undeliverable | cancelled, or resolved_worked and so on
+    when a person said it; None while it is live."""
+    message: str | None = None
+
+
+class WorkflowSummary(Struct, kw_only=True, frozen=True):
+    """A workflow as it is listed."""
+
+    id: str
+    deployment_repo: str | None = None
+    deployment_repo_git_ref: str | None = None
+    source_repo: str | None = None
+    source_repo_git_ref: str | None = None
+    source_commit_hash: str | None = None
+    """Commit that the worker resolved the ref to; None until then."""
+    milestones: list[str] = []
+    current_step: str | None = None
+    """Milestone at its position, kept when it fails; None before the start, `workflow_completed` after success."""
+    elapsed_step_time: str | None = None
+    elapsed_workflow_time: str | None = None
+    workflow_duration: str | None = None
+    """Set once it has ended, such as `2 minute(s)`."""
+    workflow_step_durations: dict[str, str] = field(default_factory=dict[str, str])
+    """Milestone -> how long it took."""
+    workflow_error: bool = False
+    workflow_completed: bool = False
+    """It has ended, whether well or not."""
+    event_log: list[str] | None = None
+    """Texts of its history, oldest first; None in lists."""
+    scheduled_start_time: str | None = None
+    execute_options: dict[str, Any] | None = None
+    inserted_at: str | None = None
+    """RFC 1123, as `updated_at`."""
+    updated_at: str | None = None
+    force_build: bool | None = None
+    build_messaging_exchange_id: int | None = None
+    deploy_messaging_exchange_id: int | None = None
+    state: str
+    """created | running | waiting | held | cancelling | completed | failed | cancelled"""
+    reason: str = ""
+    """Why it failed, is held or was cancelled."""
+    position: int = 0
+    """Index into the milestones; their number once all are done."""
+    explanation: Explanation
+    outputs: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
+    """Milestone -> name -> text."""
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    step_started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.state in {"completed", "failed", "cancelled"}
+
+
+class Workflow(WorkflowSummary, kw_only=True, frozen=True):
+    """A workflow as it is shown by itself."""
+
+    attempts: list[Attempt] = []
+    """Oldest first."""
+
+
+class WorkflowPage(Struct, kw_only=True, frozen=True):
+    """Workflows, newest first, and how to ask for the next ones."""
+
+    workflows: list[WorkflowSummary]
+    next_cursor: str | None = None
+    """None when these are the last."""
+
+
+class Event(Struct, kw_only=True, frozen=True):
+    """One line of a workflow's history."""
+
+    id: int
+    kind: str
+    text: str
+    at: datetime
+    success: bool = True
+    details: dict[str, Any] = field(default_factory=dict[str, Any])
+    """`milestone` and `attempt` where it is about one, `outputs` of a completed one."""
+
+
+class EventPage(Struct, kw_only=True, frozen=True):
+    """Events, oldest first."""
+
+    events: list[Event]
+    last_id: int
+    """What to ask after for the next page."""
+    ended: bool
+    """The workflow has ended and these are its last events."""
+
+
+class LogChunk(Struct, kw_only=True, frozen=True):
+    """Some lines of a worker's output. Untrusted text."""
+
+    id: int
+    attempt: str
+    milestone: str
+    sequence: int
+    lines: list[str]
+    at: datetime
+
+
+class LogPage(Struct, kw_only=True, frozen=True):
+    """Output, oldest first."""
+
+    chunks: list[LogChunk]
+    last_id: int
+    """What to ask after for the next page."""
+    ended: bool
+    """The workflow has ended and this is its last output."""
+
+
+class Problem(Struct, kw_only=True, frozen=True):
+    """What is wrong with one field of a request."""
+
+    field: str
+    """Its name; `body` when it is the whole body."""
+    message: str
+
+
+class ErrorDetails(Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """What went wrong."""
+
+    code: str
+    message: str
+    """A whole sentence for people."""
+    problems: list[Problem] = []
+    """With the code `bad_request`: everything that is wrong with the request, field by field."""
+
+
+class ErrorAnswer(Struct, kw_only=True, frozen=True):
+    """The one shape of every answer that is an error."""
+
+    error: ErrorDetails

@@ -1,0 +1,78 @@
+"""Every answer that is an error, in its one shape, and which error of ours becomes which."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from fastapi import Request, Response
+from starlette.exceptions import HTTPException
+
+from openaperture.client.models import ErrorAnswer, ErrorDetails, Problem
+from openaperture.domain.errors import (
+    BadInput,
+    OpenApertureError,
+    StoreFull,
+    StoreUnavailable,
+    UnknownWorkflow,
+    WrongState,
+)
+from openaperture.manager.answers import HEADERS
+
+RETRY_SECONDS = 2
+"""What we tell clients to wait when the database is away."""
+
+
+def refuse(
+    status: int,
+    code: str,
+    message: str,
+    *,
+    problems: Sequence[Problem] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    details = ErrorDetails(code=code, message=message, problems=list(problems))
+    return Response(
+        msgspec.json.encode(ErrorAnswer(error=details)),
+        status_code=status,
+        media_type="application/json",
+        headers={**HEADERS, **(headers or {})},
+    )
+
+
+def refuse_for(error: OpenApertureError) -> Response:
+    """What an error of ours is to a client. What the database says stays with us."""
+    retry = {"retry-after": str(RETRY_SECONDS)}
+    match error:
+        case UnknownWorkflow():
+            return refuse(404, "unknown_workflow", str(error))
+        case WrongState():
+            return refuse(409, "wrong_state", str(error))
+        case BadInput():
+            return refuse(400, "bad_request", str(error))
+        case StoreFull():
+            return refuse(503, "unavailable", "the Manager's database has no room left; free some", headers=retry)
+        case StoreUnavailable():
+            text = "the Manager's database does not answer right now; try again"
+            return refuse(503, "unavailable", text, headers=retry)
+        case _:
+            # None that a request should cause: for the boundary, which answers 500.
+            raise error
+
+
+def refuse_problems(problems: Sequence[Problem]) -> Response:
+    """400 with everything that is wrong."""
+    text = "; ".join(f"{problem.field}: {problem.message}" for problem in problems)
+    return refuse(400, "bad_request", f"the request cannot be used: {text}", problems=problems)
+
+
+def refuse_route(request: Request, error: HTTPException) -> Response:
+    """404 and 405 of the router."""
+    path = request.url.path[:200]
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        text = f"{request.method} is not possible on {path}; possible: {allowed}"
+        return refuse(405, "method_not_allowed", text, headers={"allow": allowed})
+    return refuse(404, "not_found", f"there is nothing at {path}; docs/reference/api.md lists what there is")
+
+
+def refuse_failure() -> Response:
+    return refuse(500, "failed", "the Manager failed to handle this request; its log says why")

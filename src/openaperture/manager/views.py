@@ -1,0 +1,117 @@
+"""How the values of the domain look to clients. The first fields are named and typed as the original's."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from email.utils import format_datetime
+from typing import Any
+
+import msgspec
+
+from openaperture.client import models
+from openaperture.domain.times import elapsed_text
+from openaperture.domain.workflow import State, Workflow
+from openaperture.manager.explain import explain
+from openaperture.ports import HistoryEntry, StoredLog
+
+
+def summary_of(workflow: Workflow, now: datetime) -> models.WorkflowSummary:
+    return models.WorkflowSummary(**_fields(workflow, now))
+
+
+def workflow_of(
+    workflow: Workflow, now: datetime, entries: Sequence[HistoryEntry], attempts: Sequence[Mapping[str, Any]]
+) -> models.Workflow:
+    event_log = [row.entry.text for row in entries]
+    return models.Workflow(**_fields(workflow, now), event_log=event_log, attempts=attempts_of(attempts))
+
+
+def attempts_of(rows: Sequence[Mapping[str, Any]]) -> list[models.Attempt]:
+    # The names of columns are a kind of text of their own, which is no key of a struct.
+    plain = [{str(name): value for name, value in row.items()} for row in rows]
+    return msgspec.convert(plain, list[models.Attempt])
+
+
+def event_of(row: HistoryEntry) -> models.Event:
+    entry = row.entry
+    return models.Event(
+        id=row.id,
+        kind=entry.kind,
+        text=entry.text,
+        at=entry.at,
+        success=entry.success,
+        details=dict(entry.details),
+    )
+
+
+def chunk_of(row: StoredLog) -> models.LogChunk:
+    chunk = row.chunk
+    return models.LogChunk(
+        id=row.id,
+        attempt=chunk.attempt,
+        milestone=chunk.milestone,
+        sequence=chunk.sequence,
+        lines=list(chunk.lines),
+        at=chunk.at,
+    )
+
+
+def _fields(workflow: Workflow, now: datetime) -> dict[str, Any]:
+    until = workflow.ended_at or now
+    return {**_release_fields(workflow), **_original_fields(workflow, until), **_our_fields(workflow)}
+
+
+def _release_fields(workflow: Workflow) -> dict[str, Any]:
+    release = workflow.release
+    return {
+        "milestones": list(release.milestones),
+        "deployment_repo": release.deployment_repo,
+        "deployment_repo_git_ref": release.deployment_repo_git_ref,
+        "source_repo": release.source_repo,
+        "source_repo_git_ref": release.source_repo_git_ref,
+        "scheduled_start_time": release.scheduled_start_time,
+        "execute_options": None if release.execute_options is None else dict(release.execute_options),
+        "force_build": release.force_build,
+        "build_messaging_exchange_id": release.build_messaging_exchange_id,
+        "deploy_messaging_exchange_id": release.deploy_messaging_exchange_id,
+    }
+
+
+def _original_fields(workflow: Workflow, until: datetime) -> dict[str, Any]:
+    """`until` is now, or when it ended."""
+    instants = (workflow.created_at, workflow.started_at, workflow.step_started_at, workflow.ended_at)
+    return {
+        "id": workflow.id,
+        "source_commit_hash": workflow.source_commit_hash,
+        "current_step": "workflow_completed" if workflow.state is State.COMPLETED else workflow.current_milestone,
+        "elapsed_step_time": _elapsed(workflow.step_started_at, until),
+        "elapsed_workflow_time": _elapsed(workflow.started_at, until),
+        "workflow_duration": _elapsed(workflow.started_at, until) if workflow.ended else None,
+        "workflow_step_durations": dict(workflow.step_durations),
+        "workflow_error": workflow.state in {State.FAILED, State.CANCELLED},
+        "workflow_completed": workflow.ended,
+        "inserted_at": _rfc1123(workflow.created_at),
+        "updated_at": _rfc1123(max(filter(None, instants), default=None)),
+    }
+
+
+def _our_fields(workflow: Workflow) -> dict[str, Any]:
+    return {
+        "state": workflow.state.value,
+        "reason": workflow.reason,
+        "position": workflow.position,
+        "explanation": explain(workflow),
+        "outputs": {name: dict(outputs) for name, outputs in workflow.outputs.items()},
+        "created_at": workflow.created_at,
+        "started_at": workflow.started_at,
+        "step_started_at": workflow.step_started_at,
+        "ended_at": workflow.ended_at,
+    }
+
+
+def _elapsed(since: datetime | None, until: datetime) -> str | None:
+    return None if since is None else elapsed_text(since, until)
+
+
+def _rfc1123(instant: datetime | None) -> str | None:
+    """The zone is written "UTC", as in the original, where the standard has "GMT"."""
+    return None if instant is None else format_datetime(instant, usegmt=True).removesuffix("GMT") + "UTC"

@@ -1,0 +1,156 @@
+"""The routes of workflows."""
+
+import base64
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import FastAPI, Query, Request, Response
+
+from openaperture.domain.errors import BadInput
+from openaperture.domain.workflow import State, Workflow
+from openaperture.engine.verbs import Verbs
+from openaperture.manager.access import IDENTITY
+from openaperture.manager.answers import answer, done
+from openaperture.manager.follow import MAX_WAIT_SECONDS, Follower, Span
+from openaperture.manager.requests import CancelBody, CreateBody, ExecuteBody, ResolveBody
+from openaperture.manager.views import attempts_of, summary_of, workflow_of
+from openaperture.ports import Records, WorkflowFilter
+
+MAX_ENTRIES = 1_000
+"""Of the history, shown with a workflow; the rest is at `/events`."""
+MAX_PAGE = 1_000
+MAX_LOG_CHUNKS = 200
+"""A chunk may have hundreds of kilobytes."""
+
+After = Annotated[int, Query(ge=0, le=2**63 - 1)]
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
+LogLimit = Annotated[int, Query(ge=1, le=MAX_LOG_CHUNKS)]
+Seconds = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)]
+Hours = Annotated[float, Query(le=1_000_000, allow_inf_nan=False)]
+
+_NO_OVERRIDES = ExecuteBody()
+_NO_REASON = CancelBody()
+
+
+class WorkflowRoutes:
+    """What the API does with workflows. Errors are raised as ours and answered in one place."""
+
+    def __init__(self, verbs: Verbs, records: Records, follower: Follower) -> None:
+        self._verbs = verbs
+        self._records = records
+        self._follower = follower
+
+    def add_to(self, app: FastAPI) -> None:
+        for method, path, handler in (
+            ("GET", "", self.list_workflows),
+            ("POST", "", self.create),
+            ("GET", "/{workflow_id}", self.show),
+            ("POST", "/{workflow_id}/execute", self.execute),
+            ("POST", "/{workflow_id}/cancel", self.cancel),
+            ("POST", "/{workflow_id}/resolve", self.resolve),
+            ("GET", "/{workflow_id}/events", self.list_events),
+            ("GET", "/{workflow_id}/logs", self.list_logs),
+            ("GET", "/{workflow_id}/attempts", self.list_attempts),
+        ):
+            app.add_api_route(f"/workflows{path}", handler, methods=[method], response_model=None)
+
+    # ---------------------------------------------------------------------------------- reading
+
+    async def list_workflows(
+        self,
+        *,
+        request: Request,
+        lookback: Hours = 24.0,
+        source_repo: str = "",
+        deployment_repo: str = "",
+        state: str = "",
+        limit: Limit = MAX_PAGE,
+        cursor: str = "",
+    ) -> Response:
+        """Newest first. Where there are more, the header `Link` says how to ask for them."""
+        now = datetime.now(UTC)
+        wanted = WorkflowFilter(
+            states=_states(state) if state else None,
+            source_repo=source_repo or None,
+            deployment_repo=deployment_repo or None,
+            created_after=now - timedelta(hours=lookback) if lookback > 0 else None,
+            before=_position(cursor) if cursor else None,
+        )
+        found = await self._records.list_workflows(wanted, limit=limit + 1)
+        page = found[:limit]
+        headers = {"link": _next_link(request, page[-1])} if len(found) > limit else None
+        return answer([summary_of(workflow, now) for workflow in page], headers=headers)
+
+    async def show(self, workflow_id: str) -> Response:
+        return await self._show(await self._follower.get_workflow(workflow_id))
+
+    async def list_events(
+        self, request: Request, workflow_id: str, after: After = 0, limit: Limit = MAX_PAGE, wait: Seconds = 0
+    ) -> Response:
+        span = Span(after=after, limit=limit, wait_seconds=wait)
+        return answer(await self._follower.list_events(workflow_id, span, request.is_disconnected))
+
+    async def list_logs(
+        self,
+        request: Request,
+        workflow_id: str,
+        after: After = 0,
+        limit: LogLimit = 100,
+        wait: Seconds = 0,
+    ) -> Response:
+        span = Span(after=after, limit=limit, wait_seconds=wait)
+        return answer(await self._follower.list_logs(workflow_id, span, request.is_disconnected))
+
+    async def list_attempts(self, workflow_id: str) -> Response:
+        await self._follower.get_workflow(workflow_id)
+        return answer(attempts_of(await self._records.list_attempts(workflow_id)))
+
+    # ------------------------------------------------------------------------------------ verbs
+
+    async def create(self, body: CreateBody) -> Response:
+        workflow_id = await self._verbs.create(body.id, body.release())
+        return done(201, f"/workflows/{workflow_id}")
+
+    async def execute(self, workflow_id: str, body: ExecuteBody = _NO_OVERRIDES) -> Response:
+        body.check((await self._follower.get_workflow(workflow_id)).release)
+        await self._verbs.start(workflow_id, by=IDENTITY)
+        return done(202, f"/workflows/{workflow_id}")
+
+    async def cancel(self, workflow_id: str, body: CancelBody = _NO_REASON) -> Response:
+        return await self._show(await self._verbs.cancel(workflow_id, by=IDENTITY, reason=body.reason))
+
+    async def resolve(self, workflow_id: str, body: ResolveBody) -> Response:
+        resolved = await self._verbs.resolve(workflow_id, body.said(), by=IDENTITY, reason=body.reason)
+        return await self._show(resolved)
+
+    async def _show(self, workflow: Workflow) -> Response:
+        entries = await self._records.list_entries(workflow.id, limit=MAX_ENTRIES)
+        attempts = await self._records.list_attempts(workflow.id)
+        return answer(workflow_of(workflow, datetime.now(UTC), entries, attempts))
+
+
+def _states(text: str) -> list[str]:
+    states = [name.strip() for name in text.split(",")]
+    if unknown := [name for name in states if name not in set(State)]:
+        raise BadInput(f'state: "{unknown[0][:64]}" is none; the states are {", ".join(State)}')
+    return states
+
+
+# A cursor is the place of the last workflow of a page, so pages neither skip nor repeat when new ones come.
+
+
+def _next_link(request: Request, last: Workflow) -> str:
+    if last.created_at is None:
+        raise AssertionError(f"workflow {last.id} is stored and has no created_at")
+    cursor = base64.urlsafe_b64encode(f"{last.created_at.isoformat()} {last.id}".encode()).decode()
+    query = {**request.query_params, "cursor": cursor}
+    return f'<{request.url.path}?{urlencode(query)}>; rel="next"'
+
+
+def _position(cursor: str) -> tuple[datetime, str]:
+    try:
+        created_at, _, workflow_id = base64.urlsafe_b64decode(cursor).decode().partition(" ")
+        return datetime.fromisoformat(created_at).astimezone(UTC), workflow_id
+    except (ValueError, OverflowError) as exc:
+        raise BadInput("cursor: it is not one of ours; take it from the header Link of the page before") from exc

@@ -1,0 +1,88 @@
+"""A Manager's API over a real store, and what workers and people do to its workflows."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from openaperture.client import ManagerClient
+from openaperture.codecs import json as json_codec
+from openaperture.domain import events as e
+from openaperture.domain.milestones import table_of
+from openaperture.domain.workflow import AttemptKey
+from openaperture.engine.decider import Decider
+from openaperture.engine.intake import Item
+from openaperture.engine.requests import Identity, RequestBuilder
+from openaperture.engine.tokens import TokenMint
+from openaperture.engine.verbs import Verbs
+from openaperture.manager import create_app
+from openaperture.ports import Address
+from openaperture.stores.sql import SqlStore
+from tests.contract.stores import Told, opened
+
+TOKEN = "a-token-of-the-tests"
+RELEASE = {"source_repo": "acme/shop", "source_repo_git_ref": "v1", "milestones": ["build", "deploy"]}
+WORKER = "worker-1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """The API, the parts under it, and two ways to talk to it."""
+
+    app: FastAPI
+    store: SqlStore
+    decider: Decider
+    told: Told
+    http: httpx.AsyncClient
+    """Requests as anybody writes them, with the token."""
+    client: ManagerClient
+
+    async def create(self, **fields: Any) -> str:
+        response = await self.http.post("/workflows", json=RELEASE | fields)
+        assert response.status_code == 201, response.text
+        return response.headers["location"].removeprefix("/workflows/")
+
+    async def start(self, **fields: Any) -> str:
+        workflow_id = await self.create(**fields)
+        assert (await self.http.post(f"/workflows/{workflow_id}/execute")).status_code == 202
+        return workflow_id
+
+    async def show(self, workflow_id: str) -> dict[str, Any]:
+        shown: dict[str, Any] = (await self.http.get(f"/workflows/{workflow_id}")).json()
+        return shown
+
+    async def tell(self, workflow_id: str, *events: e.Event) -> None:
+        await self.decider.apply([Item(workflow_id=workflow_id, event=event) for event in events])
+
+    async def hold(self, **fields: Any) -> str:
+        """A workflow whose deploy was interrupted, so that a person has to say what happened."""
+        workflow_id = await self.start(milestones=["deploy"], **fields)
+        lost = e.MilestoneFailed(key=key(), worker=WORKER, message="it was stopped", interrupted=True)
+        await self.tell(workflow_id, e.Claimed(key=key(), worker=WORKER), lost)
+        return workflow_id
+
+
+def key(position: int = 0, number: int = 1) -> AttemptKey:
+    return AttemptKey(generation=0, position=position, number=number)
+
+
+@asynccontextmanager
+async def opened_manager(folder: Path) -> AsyncGenerator[Place]:
+    async with opened(f"sqlite:///{folder / 'manager.db'}") as database:
+        store = database.store()
+        kinds = table_of()
+        identity = Identity(callback=Address(routing_key="callbacks"), queue_name="callbacks")
+        requests = RequestBuilder(identity, TokenMint("key"), kinds, json_codec.encode)
+        decider = Decider(store, requests, kinds, database.told)
+        app = create_app(Verbs(decider, store), store, token=TOKEN, version="1.2.3", observer=database.told)
+        transport = httpx.ASGITransport(app=app)
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        async with (
+            httpx.AsyncClient(transport=transport, base_url="http://manager", headers=headers) as http,
+            ManagerClient("http://manager", TOKEN, transport=transport) as client,
+        ):
+            yield Place(app=app, store=store, decider=decider, told=database.told, http=http, client=client)

@@ -1,0 +1,92 @@
+"""The reference of the API tells of what is there, and of nothing else. Its examples are run."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.routing import APIRoute
+from msgspec import Struct
+
+from openaperture.client.models import Attempt, Event, EventPage, LogChunk, LogPage, Workflow
+from openaperture.manager.requests import CreateBody
+from tests.unit.manager.place import Place
+
+ROOT = Path(__file__).parents[3]
+REFERENCE = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
+SECTIONS: dict[str, str] = dict(
+    re.findall(r"^### ((?:GET|POST) \S+)\n(.*?)(?=^### |\Z)", REFERENCE, re.MULTILINE | re.DOTALL)
+)
+SHAPES: dict[str, list[type[Struct]]] = {
+    "GET /workflows/{workflow_id}": [Workflow],
+    "GET /workflows/{workflow_id}/events": [EventPage, Event],
+    "GET /workflows/{workflow_id}/logs": [LogPage, LogChunk],
+    "GET /workflows/{workflow_id}/attempts": [Attempt],
+}
+
+
+def routes(place: Place) -> dict[str, APIRoute]:
+    found = [route for route in place.app.routes if isinstance(route, APIRoute)]
+    return {f"{method} {route.path}": route for route in found for method in route.methods or ()}
+
+
+async def test_every_route_is_documented_and_nothing_else(place: Place) -> None:
+    assert set(SECTIONS) == set(routes(place))
+
+
+async def test_every_parameter_and_field_is_documented_with_its_route(place: Place) -> None:
+    for name, route in routes(place).items():
+        named = [parameter.name for parameter in route.dependant.query_params]
+        if route.body_field is not None:
+            named += list(route.body_field.field_info.annotation.model_fields)  # type: ignore[union-attr]
+        assert not [parameter for parameter in named if f"`{parameter}`" not in SECTIONS[name]], name
+
+
+def test_every_field_of_a_workflow_is_documented() -> None:
+    section = REFERENCE.partition("## What a workflow looks like")[2].partition("## Routes")[0]
+    assert not [name for name in Workflow.__struct_fields__ if f"`{name}`" not in section]
+    assert set(CreateBody.model_fields) <= set(Workflow.__struct_fields__)
+
+
+def test_every_error_code_is_documented_and_nothing_else() -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "src" / "openaperture" / "manager").glob("*.py"))
+    used = set(re.findall(r'(?:refuse|Refused)\(\s*(\d{3}), "(\w+)"', sources))
+    documented = set(re.findall(r"^\| (\d{3}) \| `(\w+)` \|", REFERENCE, re.MULTILINE))
+    assert used == documented
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+async def test_the_example_of_a_route_does_what_it_says(place: Place, name: str) -> None:
+    request, status = _example(SECTIONS[name])
+    head, _, body = request.partition("\n")
+    method, path = head.split(" ", 1)
+    made = {"execute": place.create, "resolve": place.hold}.get(name.rpartition("/")[2], place.start)
+    url = path.replace("{workflow_id}", await made())
+    response = await place.http.request(method, url, json=json.loads(body) if body else None)
+    assert response.status_code == status, response.text
+    for shown in re.findall(r"```json\n(.*?)```", SECTIONS[name], re.DOTALL):
+        assert _keys(json.loads(shown)) <= _keys(response.json()) | _fields(name)
+
+
+def _example(section: str) -> tuple[str, int]:
+    """The one request of a section, and the status that is promised for it."""
+    [request] = re.findall(r"```http\n(.*?)\n```", section, re.DOTALL)
+    [status] = re.findall(r"^Answers (\d{3})", section, re.MULTILINE)
+    return request, int(status)
+
+
+def _fields(name: str) -> set[str]:
+    return {field for kind in SHAPES.get(name, []) for field in kind.__struct_fields__}
+
+
+def _keys(value: Any) -> set[str]:
+    """The names of all fields, however deep."""
+    match value:
+        case dict():
+            return set(value) | {key for item in value.values() for key in _keys(item)}
+        case list():
+            items: list[Any] = value
+            return {key for item in items for key in _keys(item)}
+        case _:
+            return set()
