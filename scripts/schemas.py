@@ -1,4 +1,4 @@
-"""Write the JSON Schemas of the wire messages to docs/schemas, from the types that decode them."""
+"""Write the JSON Schemas of the messages and of openaperture.json to docs/schemas, from the types that decode."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from openaperture.domain import messages as m
+from openaperture.worker.command.manifest import Manifest
 
 FOLDER = Path(__file__).parents[1] / "docs" / "schemas"
 PUBLISHED = {
@@ -13,6 +14,7 @@ PUBLISHED = {
     "request.schema.json": m.Request,
     "callback.schema.json": m.AnyCallback,
     "answer.schema.json": m.Answer,
+    "openaperture.schema.json": Manifest,
 }
 
 

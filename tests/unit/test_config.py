@@ -53,6 +53,12 @@ def test_without_a_file_everything_is_embedded_in_the_current_folder(in_empty_fo
     assert settings.warnings() == []
 
 
+def test_private_networks_are_networks() -> None:
+    settings = of_file('[worker]\nprivate_networks = ["10.0.0.0/8", "fd00::/8"]')
+    assert settings.worker.private_networks == ("10.0.0.0/8", "fd00::/8")
+    assert 'write networks such as ["10.0.0.0/8"' in problem_of('[worker]\nprivate_networks = ["10.0.0.1/8"]')
+
+
 def test_folders_and_the_database_follow_the_data_folder(in_empty_folder: Path) -> None:
     settings = of_file('data_dir = "state"\n[worker]\nartifacts_dir = "/srv/artifacts"')
     assert settings.database == f"sqlite:///{in_empty_folder}/state/openaperture.db"

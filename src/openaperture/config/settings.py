@@ -22,6 +22,7 @@ from openaperture.config.values import (
     Folder,
     Folders,
     HttpUrl,
+    Networks,
     Port,
     Queue,
     Queues,
@@ -61,6 +62,7 @@ class WorkerSettings(Section):
     work_dir: Folder = DATA_DIR / "work"
     artifacts_dir: Folder = DATA_DIR / "artifacts"
     local_repositories: Folders = ()
+    private_networks: Networks = ()
     environment: Environment = Field(default_factory=dict, repr=False)
     grace_seconds: Seconds = 20.0
 

@@ -6,6 +6,7 @@ Every refusal is the second half of a sentence whose first half names the key ("
 import ipaddress
 import json
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, cast
 from urllib.parse import SplitResult, urlsplit
@@ -133,6 +134,13 @@ def _folders(value: object) -> tuple[str, ...]:
     return folders
 
 
+def _networks(value: object) -> tuple[str, ...]:
+    try:
+        return tuple(str(ip_network(_text(network))) for network in _list(value))
+    except ValueError as error:
+        raise ValueError('write networks such as ["10.0.0.0/8", "fd00::/8"]') from error
+
+
 def _environment(value: object) -> dict[str, str]:
     form = "write a table of variables and their texts; a name has letters, digits and underscores"
     if not isinstance(value, dict):
@@ -191,6 +199,7 @@ Folder = Annotated[Path, BeforeValidator(_path)]
 Queue = Annotated[str, BeforeValidator(_queue)]
 Queues = Annotated[tuple[str, ...], BeforeValidator(_queues)]
 Folders = Annotated[tuple[str, ...], BeforeValidator(_folders)]
+Networks = Annotated[tuple[str, ...], BeforeValidator(_networks)]
 Environment = Annotated[dict[str, str], BeforeValidator(_environment)]
 BrokerUrl = Annotated[str, BeforeValidator(_broker), AfterValidator(SecretUrl)]
 DatabaseUrl = Annotated[str, BeforeValidator(_database), AfterValidator(SecretUrl)]

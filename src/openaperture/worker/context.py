@@ -14,7 +14,7 @@ from openaperture.domain.milestones import OnLoss
 
 MAX_LINE_CHARACTERS = 4_000
 MAX_PENDING_LINES = 10_000
-"""Lines that wait for the broker. More are dropped, and their number is told."""
+"""Lines that wait for the broker. The oldest of more are dropped, and their number is told."""
 MAX_LOG_CHARACTERS = 8 * 1_048_576
 """Output kept per attempt; the orchestrator keeps twice that."""
 MAX_PENDING_NOTES = 1_000
@@ -109,16 +109,16 @@ class Context:
         return bool(self._lines or self._dropped or self._notes)
 
     def take_lines(self, limit: int, characters: int) -> list[str]:
-        """The oldest lines that were not sent yet; after the last, how many had to be dropped."""
+        """The oldest lines that were not sent yet; before them, how many had to be dropped."""
         with self._guard:
             taken: list[str] = []
+            if self._dropped:
+                taken.append(f"[{self._dropped} lines were dropped: more than can be kept, or sent in time]")
+                self._dropped = 0
             room = characters
             while self._lines and len(taken) < limit and len(self._lines[0]) <= room:
                 room -= len(self._lines[0])
                 taken.append(self._lines.popleft())
-            if not self._lines and self._dropped and len(taken) < limit:
-                taken.append(f"[{self._dropped} lines were dropped: more than can be kept, or sent in time]")
-                self._dropped = 0
             return taken
 
     def take_notes(self) -> list[tuple[str, bool]]:
@@ -134,11 +134,15 @@ class Context:
         return declared
 
     def _add_line(self, line: str) -> None:
-        self._logged_characters += len(line)
-        if len(self._lines) >= MAX_PENDING_LINES or self._logged_characters > MAX_LOG_CHARACTERS:
+        if self._logged_characters > MAX_LOG_CHARACTERS:
             self._dropped += 1
-        else:
-            self._lines.append(line)
+            return
+        self._logged_characters += len(line)
+        if len(self._lines) == MAX_PENDING_LINES:
+            # The newest are kept: why something failed stands in its last words.
+            self._lines.popleft()
+            self._dropped += 1
+        self._lines.append(line)
 
 
 def sendable(text: str, limit: int) -> str:
