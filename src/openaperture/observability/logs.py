@@ -16,11 +16,19 @@ QUIET = frozenset({"batch.settled", "milestone.note"})
 """Events that are too many for a log at its usual level."""
 WARNINGS = frozenset(
     {
+        "answer.unreadable",
         "answer.unsent",
+        "attempt.voided",
         "broker.blocked",
         "broker.disconnected",
+        "broker.unflushed",
+        "broker.unforgotten",
+        "broker.waiting",
         "callback.forged",
+        "consumer.dead_letter_failed",
         "consumer.lost",
+        "consumer.waiting",
+        "manager.waiting",
         "message.parked",
         "milestone.failed",
         "milestone.lost",
@@ -32,11 +40,24 @@ WARNINGS = frozenset(
         "relay.waiting",
         "request.deferred",
         "timers.waiting",
+        "worker.interrupting",
+        "worker.waiting",
         "workflow.failed",
         "workflow.held",
     }
 )
-ERRORS = frozenset({"decision.failed", "decision.refused", "store.corrupt_workflow", "workflow.stranded"})
+ERRORS = frozenset(
+    {
+        "command.crashed",
+        "decision.failed",
+        "decision.refused",
+        "handler.failed",
+        "manager.failed",
+        "request.failed",
+        "store.corrupt_workflow",
+        "workflow.stranded",
+    }
+)
 
 _SECRET_NAME = re.compile(r"token|secret|password|authorization|api_key", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):[^/@\s]+@")
