@@ -1,0 +1,140 @@
+"""What following a release has shown so far: one row per milestone, folded from its history and its output.
+
+It knows nothing of terminals. The history is told in order; output may come a little later than its event.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from openaperture.cli.untrusted import one_line, output_line
+from openaperture.client.models import Event, LogChunk
+
+TAIL_LINES = 20
+"""Lines of output kept per milestone: enough for the end of a failure."""
+
+
+class Mark(StrEnum):
+    """How a milestone stands."""
+
+    PENDING = "pending"
+    REQUESTED = "requested"
+    RUNNING = "running"
+    WAITING = "waiting"
+    HELD = "held"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+ENDED = frozenset({Mark.DONE, Mark.FAILED, Mark.CANCELLED})
+ENDS = frozenset({"workflow.completed", "workflow.failed", "workflow.cancelled"})
+"""Events after which a release never moves again."""
+_OF_MILESTONE = {
+    "milestone.requested": Mark.REQUESTED,
+    "milestone.claimed": Mark.RUNNING,
+    "milestone.regained": Mark.RUNNING,
+    "milestone.lost": Mark.WAITING,
+    "milestone.completed": Mark.DONE,
+    "milestone.failed": Mark.FAILED,
+    "milestone.timed_out": Mark.FAILED,
+}
+_OF_WORKFLOW = {
+    "workflow.waiting": Mark.WAITING,
+    "workflow.held": Mark.HELD,
+    "workflow.completed": Mark.DONE,
+    "workflow.failed": Mark.FAILED,
+    "workflow.cancelled": Mark.CANCELLED,
+}
+"""What the workflow's own events say of the milestone that it is at."""
+_SAID = frozenset({"milestone.note", "milestone.lost", "milestone.unclaimed", "workflow.waiting", "workflow.held"})
+"""Events whose text stands beside the milestone until it moves on."""
+
+
+@dataclass(slots=True)
+class Row:
+    """One milestone."""
+
+    name: str
+    mark: Mark = Mark.PENDING
+    began_at: datetime | None = None
+    ended_at: datetime | None = None
+    said: str = ""
+    """The latest sentence about it."""
+    outputs: dict[str, str] = field(default_factory=dict[str, str])
+    tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
+
+    def elapsed_seconds(self, now: datetime) -> float | None:
+        """None before it began. Clocks of two machines may differ: never less than zero."""
+        if self.began_at is None:
+            return None
+        return max(0.0, ((self.ended_at or now) - self.began_at).total_seconds())
+
+
+class Picture:
+    """The rows of a release, and where it is."""
+
+    def __init__(self, milestones: Sequence[str]) -> None:
+        self.rows = [Row(name) for name in milestones]
+        self.started_at: datetime | None = None
+        self.ended_at: datetime | None = None
+
+    @property
+    def current(self) -> Row | None:
+        """The first milestone that is not done; None when all are."""
+        return next((row for row in self.rows if row.mark is not Mark.DONE), None)
+
+    def tell(self, event: Event) -> None:
+        """Take in the next event of the history."""
+        position = self._find_position(event.details.get("attempt"))
+        if position is not None:
+            self._finish_rows_before(position, event.at)
+        row = self._row_at(position)
+        mark = _OF_MILESTONE.get(event.kind) or _OF_WORKFLOW.get(event.kind)
+        if event.kind == "workflow.started":
+            self.started_at = event.at
+        if event.kind in ENDS:
+            self.ended_at = event.at
+        if event.kind == "workflow.completed":
+            self._finish_rows_before(len(self.rows), event.at)
+        elif row is not None:
+            _update(row, event, mark)
+
+    def tell_output(self, chunk: LogChunk) -> None:
+        """Take in lines of a worker."""
+        row = self._row_at(self._find_position(chunk.attempt))
+        if row is not None:
+            row.tail.extend(output_line(line) for line in chunk.lines)
+
+    def _row_at(self, position: int | None) -> Row | None:
+        """The row of a position; for what names none, the current one."""
+        return self.current if position is None else self.rows[position]
+
+    def _find_position(self, attempt: object) -> int | None:
+        """The second number of an attempt such as `0.1.2`; None for what names no row."""
+        numbers = str(attempt).split(".")
+        position = int(numbers[1]) if len(numbers) == 3 and numbers[1].isdecimal() else len(self.rows)
+        return position if position < len(self.rows) else None
+
+    def _finish_rows_before(self, position: int, at: datetime) -> None:
+        """A milestone without a worker (a start time) and one that a person resolved end without an event."""
+        for row in self.rows[:position]:
+            if row.mark is not Mark.DONE:
+                row.mark = Mark.DONE
+                row.ended_at = row.ended_at or at
+                row.said = ""
+
+
+def _update(row: Row, event: Event, mark: Mark | None) -> None:
+    if mark is not None:
+        row.mark = mark
+        row.said = ""
+        row.began_at = row.began_at or event.at
+        row.ended_at = event.at if mark in ENDED else None
+    if event.kind in _SAID:
+        row.said = one_line(event.text)
+    if event.kind == "milestone.completed":
+        outputs: dict[str, object] = event.details.get("outputs") or {}
+        row.outputs = {one_line(name): one_line(str(text)) for name, text in outputs.items()}

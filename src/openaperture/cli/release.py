@@ -1,0 +1,144 @@
+"""Start a release, follow it to its end, come back to one that runs."""
+
+import sys
+from dataclasses import dataclass
+
+from openaperture.cli.exits import RESULTS, ExitCode
+from openaperture.cli.follower import Follower
+from openaperture.cli.interrupts import Interrupted, until_interrupted
+from openaperture.cli.picture import Picture
+from openaperture.cli.plain import OutputView
+from openaperture.cli.repository import Repository, find_repository
+from openaperture.cli.session import Session, open_driving_session, open_session
+from openaperture.cli.speech import answer, say
+from openaperture.cli.terminal import Style, show_end, show_json, showing
+from openaperture.cli.untrusted import one_line
+from openaperture.client.models import NewWorkflow, Workflow
+from openaperture.config import Settings
+from openaperture.domain.workflow import State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What the user asked to release, in the user's words."""
+
+    repository: str
+    ref: str | None
+    milestones: str
+    """Names with commas between them; empty for none."""
+    deployment_repository: str | None = None
+    deployment_ref: str | None = None
+    start_time: str | None = None
+    force_build: bool = False
+
+
+def workflow_of(order: Order) -> NewWorkflow:
+    """The workflow to create; says what the user should know about it. Raises BadReference."""
+    source = find_repository(order.repository, order.ref)
+    deployment = _deployment_of(order)
+    for note in (*source.notes, *(deployment.notes if deployment else ())):
+        say(f"note: {one_line(note)}")
+    return NewWorkflow(
+        milestones=[name.strip() for name in order.milestones.split(",")] if order.milestones.strip() else [],
+        source_repo=source.url,
+        source_repo_git_ref=source.ref,
+        deployment_repo=deployment.url if deployment else None,
+        deployment_repo_git_ref=deployment.ref if deployment else None,
+        scheduled_start_time=order.start_time,
+        force_build=order.force_build or None,
+    )
+
+
+def _deployment_of(order: Order) -> Repository | None:
+    if order.deployment_repository is None:
+        return None
+    return find_repository(order.deployment_repository, order.deployment_ref)
+
+
+async def run(settings: Settings, order: Order, style: Style) -> ExitCode:
+    """Submit and follow. Where nothing runs that would drive the release, this process does."""
+    new = workflow_of(order)
+    async with open_driving_session(settings) as session:
+        workflow_id = await session.client.submit(new)
+        return await _follow(session, workflow_id, style, is_ours=not session.is_driven)
+
+
+async def submit(settings: Settings, order: Order, style: Style) -> ExitCode:
+    """Store and start a release, and print its id."""
+    new = workflow_of(order)
+    async with open_session(settings) as session:
+        workflow_id = await session.client.submit(new)
+        if style is Style.JSON:
+            show_json(await session.client.get_workflow(workflow_id))
+        else:
+            answer(workflow_id)
+        if not session.is_driven:
+            say('it is stored and begins when an orchestrator runs: start one with "openaperture up"')
+    return ExitCode.COMPLETED
+
+
+async def watch(settings: Settings, given_id: str, style: Style) -> ExitCode:
+    """Follow a release that was started elsewhere."""
+    async with open_session(settings) as session:
+        workflow_id = await session.find_id(given_id)
+        if session.is_driven:
+            return await _follow(session, workflow_id, style, is_ours=False)
+        return await _show_so_far(session, workflow_id, style)
+
+
+async def print_output(settings: Settings, given_id: str, *, follow: bool) -> ExitCode:
+    """All output of a release's workers; with `follow` on to its end."""
+    async with open_session(settings) as session:
+        workflow_id = await session.find_id(given_id)
+        follower = Follower(session, workflow_id, OutputView(sys.stdout))
+        if not (follow and session.is_driven):
+            await follower.tell_so_far()
+            return ExitCode.COMPLETED
+        try:
+            await until_interrupted(follower.follow())
+        except Interrupted as stop:
+            return stop.exit_code
+    return ExitCode.COMPLETED
+
+
+async def _follow(session: Session, workflow_id: str, style: Style, *, is_ours: bool) -> ExitCode:
+    """`is_ours`: the release is driven by this very process, and stands still when it ends."""
+    try:
+        workflow, picture = await until_interrupted(_watched(session, workflow_id, style))
+    except Interrupted as stop:
+        _say_how_it_goes_on(workflow_id, is_ours=is_ours)
+        return stop.exit_code
+    show_end(style, workflow, picture)
+    return RESULTS[State(workflow.state)]
+
+
+async def _watched(session: Session, workflow_id: str, style: Style) -> tuple[Workflow, Picture]:
+    workflow = await session.get_workflow(workflow_id)
+    picture = Picture(workflow.milestones)
+    with showing(style, workflow, picture) as view:
+        return await Follower(session, workflow_id, view).follow(), picture
+
+
+async def _show_so_far(session: Session, workflow_id: str, style: Style) -> ExitCode:
+    """Nothing would move it, and to hold the database open would keep those out that could."""
+    workflow = await session.get_workflow(workflow_id)
+    picture = Picture(workflow.milestones)
+    with showing(Style.JSON if style is Style.JSON else Style.PLAIN, workflow, picture) as view:
+        workflow = await Follower(session, workflow_id, view).tell_so_far()
+    if (result := RESULTS.get(State(workflow.state))) is not None:
+        show_end(style, workflow, picture)
+        return result
+    say(
+        f"release {workflow_id} is {workflow.state}, and no orchestrator runs on this data folder; "
+        'start one with "openaperture up" and the release goes on'
+    )
+    return ExitCode.UNAVAILABLE
+
+
+def _say_how_it_goes_on(workflow_id: str, *, is_ours: bool) -> None:
+    watch, cancel = f'"openaperture watch {workflow_id}"', f'"openaperture cancel {workflow_id}"'
+    if is_ours:
+        say(f'stopping; release {workflow_id} is saved and goes on when "openaperture up" is started')
+        say(f"then {watch} follows it; {cancel} ends it, now or later; Ctrl-C again leaves at once")
+    else:
+        say(f"release {workflow_id} goes on without this command; {watch} follows it, {cancel} ends it")

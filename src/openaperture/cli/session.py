@@ -1,0 +1,107 @@
+"""The Manager that a command talks to: of the `up` on this data folder, or one made for this command."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypeVar
+
+from openaperture.app import Announced, find_running, manager_session, running
+from openaperture.client import ManagerClient
+from openaperture.client.models import EventPage, LogPage, Workflow
+from openaperture.config import Settings
+from openaperture.domain.errors import AccessRefused, ManagerUnavailable, UnknownWorkflow
+
+Answer = TypeVar("Answer")
+LISTED_PER_PAGE = 100
+SEARCHED_PAGES = 50
+"""How far back a shortened id is looked for."""
+_FULL_ID_CHARACTERS = 36
+
+
+class Session:
+    """A Manager's client that finds a restarted `up` again, whose address and token are new ones."""
+
+    def __init__(
+        self, client: ManagerClient, settings: Settings, announced: Announced | None, stack: AsyncExitStack
+    ) -> None:
+        self.client = client
+        self._settings = settings
+        self._announced: Announced | None = announced
+        self._stack = stack
+
+    @property
+    def is_driven(self) -> bool:
+        """Whether there may be an orchestrator besides this command: else a workflow only stands still."""
+        return self._announced is not None or self._settings.broker != "embedded"
+
+    async def get_workflow(self, workflow_id: str) -> Workflow:
+        return await self._ask(lambda client: client.get_workflow(workflow_id))
+
+    async def list_events(self, workflow_id: str, *, after: int, wait_seconds: float) -> EventPage:
+        return await self._ask(
+            lambda client: client.list_events(workflow_id, after=after, wait_seconds=wait_seconds)
+        )
+
+    async def list_logs(self, workflow_id: str, *, after: int, wait_seconds: float) -> LogPage:
+        return await self._ask(
+            lambda client: client.list_logs(workflow_id, after=after, wait_seconds=wait_seconds)
+        )
+
+    async def find_id(self, given: str) -> str:
+        """The one id that begins like this. Raises UnknownWorkflow when none or several do."""
+        if len(given) >= _FULL_ID_CHARACTERS or not given:
+            return given
+        found: list[str] = []
+        cursor: str | None = None
+        for _ in range(SEARCHED_PAGES):
+            page = await self.client.list_workflows(limit=LISTED_PER_PAGE, cursor=cursor)
+            found += [workflow.id for workflow in page.workflows if workflow.id.startswith(given)]
+            if (cursor := page.next_cursor) is None:
+                break
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise UnknownWorkflow(f"{len(found)} workflows begin with {given}; write more of the id")
+        raise UnknownWorkflow(f'no workflow begins with {given}; "openaperture list" shows those that are')
+
+    async def _ask(self, question: Callable[[ManagerClient], Awaitable[Answer]]) -> Answer:
+        client = self.client
+        try:
+            return await question(client)
+        except (ManagerUnavailable, AccessRefused) as exc:
+            # Another task may have found the restarted one in the meantime.
+            if client is self.client and not await self._renewed():
+                if self._announced is not None and find_running(self._settings.data_dir) is None:
+                    raise ManagerUnavailable(
+                        "the process that ran the orchestrator has ended; "
+                        'start one with "openaperture up" and the release goes on'
+                    ) from exc
+                raise
+            return await question(self.client)
+
+    async def _renewed(self) -> bool:
+        """Talk to the `up` that runs now, if it is another one than before."""
+        if self._announced is None:
+            return False
+        now: Announced | None = find_running(self._settings.data_dir)
+        if now is None or now == self._announced:
+            return False
+        self.client = await self._stack.enter_async_context(ManagerClient(now.url, now.token))
+        self._announced = now
+        return True
+
+
+@asynccontextmanager
+async def open_session(settings: Settings) -> AsyncGenerator[Session]:
+    """The API for a command that looks or asks, and drives nothing itself."""
+    announced = find_running(settings.data_dir)
+    async with AsyncExitStack() as stack, manager_session(settings) as client:
+        yield Session(client, settings, announced, stack)
+
+
+@asynccontextmanager
+async def open_driving_session(settings: Settings) -> AsyncGenerator[Session]:
+    """The API with something behind it that drives releases: what runs already, else this very process."""
+    announced = find_running(settings.data_dir)
+    begin = manager_session if announced is not None or settings.broker != "embedded" else running
+    async with AsyncExitStack() as stack, begin(settings) as client:
+        yield Session(client, settings, announced, stack)
