@@ -15,7 +15,8 @@ from openaperture.domain.decide import decide
 from openaperture.domain.history import KINDS
 from openaperture.domain.milestones import MilestoneKind, OnLoss, table_of
 from openaperture.domain.moves import MOVES
-from openaperture.domain.workflow import TERMINAL, AttemptKey, Release, State, Workflow
+from openaperture.domain.routes import Route
+from openaperture.domain.workflow import TERMINAL, AttemptKey, Release, State, Wire, Workflow
 
 KIND_TABLE = table_of([MilestoneKind(name="test", queue="tester", max_attempts=2, pickup_limit_seconds=2_000)])
 WORKERS = ("ann", "ben")
@@ -25,11 +26,13 @@ milestone_lists = st.lists(
 
 
 class WorkflowMachine(RuleBasedStateMachine):
-    @initialize(milestones=milestone_lists, timed=st.booleans())
-    def begin(self, milestones: tuple[str, ...], timed: bool) -> None:
+    @initialize(milestones=milestone_lists, timed=st.booleans(), wire=st.sampled_from(list(Wire)))
+    def begin(self, milestones: tuple[str, ...], timed: bool, wire: Wire) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         start = "Thu, 01 Jan 2026 02:00:00 UTC" if timed else None
-        self.workflow = Workflow(id="w", release=Release(milestones=milestones, scheduled_start_time=start))
+        release = Release(milestones=milestones, scheduled_start_time=start, build_messaging_exchange_id=2)
+        self.workflow = Workflow(id="w", release=release, wire=wire)
+        self.asked_at: dict[AttemptKey, datetime] = {}
         self.asked: set[AttemptKey] = set()
         self.granted: dict[AttemptKey, str] = {}
         self.results: dict[int, int] = {}
@@ -45,8 +48,10 @@ class WorkflowMachine(RuleBasedStateMachine):
         assert after.position >= before.position
         assert after.position <= before.position + 1 or after.generation == before.generation
         for dispatch in decision.dispatches:
-            assert dispatch.attempt.key not in self.asked, "the same attempt was requested twice"
+            again = dispatch.attempt.key in self.asked and not isinstance(event, e.Routed)
+            assert not again, "the same attempt was requested twice"
             self.asked.add(dispatch.attempt.key)
+            self.asked_at[dispatch.attempt.key] = dispatch.attempt.requested_at
         for answer in decision.answers:
             if answer.verdict == "run" and isinstance(event, e.Claimed):
                 holder = self.granted.setdefault(answer.key, event.worker)
@@ -133,6 +138,41 @@ class WorkflowMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def undeliverable(self, data: st.DataObject) -> None:
         self.apply(e.Undeliverable(key=self.any_key(data), reason="no queue"))
+
+    @rule(data=st.data(), broker=st.sampled_from("12"))
+    def routed(self, data: st.DataObject, broker: str) -> None:
+        route = Route(broker_id=broker, exchange_id="1", exchange="root", routing_key="a.builder")
+        key = self.any_key(data)
+        known = self.workflow.find_attempt(key)
+        self.apply(e.Routed(key=key, route=route))
+        if known is not None and known.route is not None:
+            assert self.workflow.find_attempt(key) == known, "the route of a request changed under way"
+
+    @rule(data=st.data(), condition=st.sampled_from(["no_builders", "invalid_etcd_token"]))
+    def route_refused(self, data: st.DataObject, condition: str) -> None:
+        self.apply(e.RouteRefused(key=self.any_key(data), condition=condition, reason="nobody is there"))
+
+    @rule(often=st.integers(0, 9))
+    def unsaved(self, often: int) -> None:
+        if often == 0:
+            self.apply(e.Unsaved(reason="the Manager does not know it"))
+
+    @rule(
+        data=st.data(),
+        step=st.sampled_from([None, "", "config", "build", "deploy", "test", "scheduled", "no_such_kind"]),
+        failed=st.booleans(),
+    )
+    def answered(self, data: st.DataObject, step: str | None, failed: bool) -> None:
+        asked_at = self.asked_at.get(self.any_key(data), self.now)
+        before = self.workflow
+        self.apply(
+            e.HandedOver(step=step, step_time=asked_at, failed=failed, event_log=("a", "b"), carried={"units": [1]})
+        )
+        current = {attempt.requested_at for attempt in before.live}
+        if before.state is State.CREATED and step is None and not failed:
+            return  # it asks to begin
+        if before.wire is Wire.JSON or (before.version and asked_at not in current):
+            assert replace(self.workflow, version=before.version) == before, "a stale answer moved it"
 
     @rule()
     def forged(self) -> None:

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from openaperture.domain.milestones import OnLoss
+from openaperture.domain.routes import Route
 from openaperture.domain.workflow import AttemptKey
 
 
@@ -100,6 +102,47 @@ class Undeliverable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Routed:
+    """The way to the workers of this attempt was found."""
+
+    key: AttemptKey
+    route: Route
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteRefused:
+    """There is no way to workers of this attempt; `condition` is a stable word for why."""
+
+    key: AttemptKey
+    condition: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsaved:
+    """The Manager refused to record the workflow, for good."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandedOver:
+    """A message of the original hands the whole workflow over: to begin it, or to go on after `step`.
+
+    See `decide.originals`.
+    """
+
+    step: str | None
+    step_time: datetime | None
+    failed: bool
+    event_log: tuple[str, ...] = ()
+    carried: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    etcd_token: str | None = None
+    notifications_config: Mapping[str, Any] | None = None
+    source_commit_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Forged:
     """A callback whose token is not ours, or belongs to another workflow."""
 
@@ -137,4 +180,6 @@ class Resolved:
 
 
 FromWorker = Claimed | HeartbeatSeen | Logged | Noted | MilestoneCompleted | MilestoneFailed | Released
-Event = Created | StartRequested | FromWorker | Undeliverable | Forged | Woken | CancelRequested | Resolved
+FromPerson = CancelRequested | Resolved
+OfRequest = Undeliverable | Routed | RouteRefused
+Event = Created | StartRequested | FromWorker | HandedOver | OfRequest | Unsaved | Forged | Woken | FromPerson

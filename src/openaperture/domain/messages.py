@@ -4,6 +4,7 @@
 a small `Callback`, or with its whole request as a `StartMessage` that carries the attempt token.
 """
 
+from datetime import datetime
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -17,6 +18,8 @@ Line = Annotated[str, Meta(max_length=8_192)]
 Text = Annotated[str, Meta(max_length=65_536)]
 Outputs = Annotated[dict[Name, Annotated[str, Meta(max_length=4_096)]], Meta(max_length=64)]
 """What a milestone leaves for the later ones: name -> text. A file is passed as its path or address."""
+ExchangeId = int | Annotated[str, Meta(max_length=128)]
+"""Also of a broker: the environment gives texts, the Manager gives numbers."""
 Seconds = Annotated[float, Meta(gt=0, le=30 * 86_400)]
 
 
@@ -57,6 +60,24 @@ class StartMessage(WorkflowFields, kw_only=True):
 
     attempt_token: Token | None = None
     outputs: Outputs | None = None
+
+
+class OriginalMessage(WorkflowFields, kw_only=True):
+    """A workflow as the original sends it, as Erlang terms: 35 keys with this struct's names."""
+
+    workflow_start_time: datetime | None = None
+    step_time: datetime | None = None
+    """When the milestone was asked for. A worker sends it back, and so names the attempt."""
+    orchestration_queue_name: Line | None = None
+    workflow_orchestration_exchange_id: ExchangeId | None = None
+    workflow_orchestration_broker_id: ExchangeId | None = None
+    notifications_exchange_id: ExchangeId | None = None
+    notifications_broker_id: ExchangeId | None = None
+    docker_build_etcd_token: Line | None = None
+    deployable_units: list[dict[str, Any] | None] | None = None
+    fleet_config: dict[str, Any] | None = None
+    aws_config: dict[str, Any] | None = None
+    ecs_task_definition: str | None = None
 
 
 class AttemptInfo(Struct, kw_only=True):

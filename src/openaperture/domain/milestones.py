@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
+from openaperture.domain.routes import ExchangeBy
+
 
 class OnLoss(StrEnum):
     """What to do when a worker stopped answering in the middle of an attempt."""
@@ -27,6 +29,10 @@ class MilestoneKind:
     """Logical queue of the workers, or None for a milestone that the orchestrator handles itself."""
     module_type: str | None = None
     """Type under which its workers register."""
+    exchange_by: ExchangeBy = ExchangeBy.OWN
+    """How the exchange of its workers is found, where exchanges are known."""
+    exchange_id: str | None = None
+    """The exchange of its workers, for `ExchangeBy.FIXED`."""
     on_loss: OnLoss = OnLoss.RETRY
     max_attempts: int = 3
     """How many lost attempts in a row before the milestone fails."""
@@ -39,13 +45,34 @@ class MilestoneKind:
     run_seconds: float = 7_200.0
     """A claimed attempt that runs longer than this has timed out. A worker may declare its own."""
 
+    @property
+    def purpose(self) -> str:
+        """What a workflow that overrides its exchange calls it: build, deploy, or its name."""
+        match self.exchange_by:
+            case ExchangeBy.BUILD_CLUSTER:
+                return "build"
+            case ExchangeBy.DEPLOY_CLUSTER:
+                return "deploy"
+            case _:
+                return self.name
+
+
+def _builder(name: str) -> MilestoneKind:
+    return MilestoneKind(name=name, queue="builder", module_type="builder", exchange_by=ExchangeBy.BUILD_CLUSTER)
+
+
+def _deployer(name: str, queue: str, exchange_by: ExchangeBy) -> MilestoneKind:
+    return MilestoneKind(
+        name=name, queue=queue, module_type="deployer", exchange_by=exchange_by, on_loss=OnLoss.HOLD
+    )
+
 
 BUILT_IN = (
-    MilestoneKind(name="config", queue="builder", module_type="builder"),
-    MilestoneKind(name="build", queue="builder", module_type="builder"),
-    MilestoneKind(name="deploy", queue="deployer", module_type="deployer", on_loss=OnLoss.HOLD),
-    MilestoneKind(name="deploy_oa", queue="deploy_oa", module_type="deployer", on_loss=OnLoss.HOLD),
-    MilestoneKind(name="deploy_ecs", queue="deployer", module_type="deployer", on_loss=OnLoss.HOLD),
+    _builder("config"),
+    _builder("build"),
+    _deployer("deploy", "deployer", ExchangeBy.DEPLOY_CLUSTER),
+    _deployer("deploy_oa", "deploy_oa", ExchangeBy.DEPLOY_CLUSTER),
+    _deployer("deploy_ecs", "deployer", ExchangeBy.OWN),
     MilestoneKind(name="scheduled", queue=None),
 )
 

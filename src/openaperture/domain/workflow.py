@@ -6,7 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from openaperture.domain.milestones import OnLoss
+from openaperture.domain.milestones import MilestoneKind, OnLoss
+from openaperture.domain.routes import ExchangeBy, Route
 
 
 class State(StrEnum):
@@ -25,6 +26,15 @@ class State(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+class Wire(StrEnum):
+    """How a workflow's messages are written: as it came in, so it goes out."""
+
+    JSON = "json"
+    """Ours: workers claim attempts and prove them by tokens."""
+    TERMS = "terms"
+    """Erlang terms: workers of the original, which send the whole workflow back."""
 
 
 TERMINAL = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
@@ -64,6 +74,8 @@ class Attempt:
     on_loss: OnLoss
     run_seconds: float
     log_bytes: int = 0
+    route: Route | None = None
+    """Where its request goes, once that was looked up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +97,15 @@ class Wait:
     """scheduled | backoff | undeliverable"""
     text: str
     until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where the start message of the original says that answers go: its own queue, exchange and broker."""
+
+    queue_name: str | None = None
+    exchange_id: str | int | None = None
+    broker_id: str | int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +156,13 @@ class Workflow:
     reason: str = ""
     """Why it failed, is held or was cancelled, in a sentence for people."""
     cancel_by: datetime | None = None
+    wire: Wire = Wire.JSON
+    origin: Origin | None = None
+    carried: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What workers of the original hand on in the message itself, by its key there: units, configurations,
+    resolved refs. Secrets of the original travel here: it is shown to nobody."""
+    event_log: tuple[str, ...] = ()
+    """The log of the original's form, bounded; kept only where such a message or Manager needs it."""
 
     @property
     def ended(self) -> bool:
@@ -161,6 +189,16 @@ class Workflow:
             case State.RUNNING:
                 deadlines = [at for a in self.live for at in (a.pickup_by, a.alive_until, a.run_until)]
                 return min((at for at in deadlines if at is not None), default=None)
+            case _:
+                return None
+
+    def override_for(self, kind: MilestoneKind) -> int | None:
+        """The exchange that this workflow names in place of the one that `kind` would have."""
+        match kind.exchange_by:
+            case ExchangeBy.BUILD_CLUSTER:
+                return self.release.build_messaging_exchange_id
+            case ExchangeBy.DEPLOY_CLUSTER:
+                return self.release.deploy_messaging_exchange_id
             case _:
                 return None
 
