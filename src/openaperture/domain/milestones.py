@@ -80,3 +80,8 @@ BUILT_IN = (
 def table_of(extra: Iterable[MilestoneKind] = ()) -> Mapping[str, MilestoneKind]:
     """The built-in kinds and `extra` ones, by name; an extra one replaces a built-in of its name."""
     return MappingProxyType({kind.name: kind for kind in (*BUILT_IN, *extra)})
+
+
+def kind_of(kinds: Mapping[str, MilestoneKind], name: str) -> MilestoneKind:
+    """The kind of a milestone under way. One that was taken out of the configuration ends by the defaults."""
+    return kinds.get(name) or MilestoneKind(name=name, queue=name)

@@ -76,6 +76,8 @@ class Attempt:
     log_bytes: int = 0
     route: Route | None = None
     """Where its request goes, once that was looked up."""
+    again: bool = False
+    """Of a schedule of the original: its time is to be looked at once more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

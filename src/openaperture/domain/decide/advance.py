@@ -5,9 +5,10 @@ from datetime import datetime, timedelta
 
 from openaperture.domain import events as e
 from openaperture.domain.commands import Decision, Dispatch
-from openaperture.domain.decide.pieces import Kinds, about, before, end, kind_of, with_ended
+from openaperture.domain.decide.pieces import Kinds, about, before, end, with_ended
 from openaperture.domain.errors import BadInput
 from openaperture.domain.history import Entry
+from openaperture.domain.milestones import kind_of
 from openaperture.domain.times import elapsed_text, start_time_of
 from openaperture.domain.workflow import Attempt, AttemptKey, State, Wait, Wire, Workflow
 
@@ -148,9 +149,12 @@ def on_schedule(workflow: Workflow, now: datetime, kinds: Kinds) -> Decision:
     return before(enter(passed, now, kinds), due)
 
 
-def tell_itself(workflow: Workflow, now: datetime, kinds: Kinds) -> Decision:
-    """A message to the orchestrators that started it, which brings it back here, or to one of theirs."""
-    attempt = next_attempt(workflow, now, kinds)
+def tell_itself(workflow: Workflow, now: datetime, kinds: Kinds, *, again: bool = False) -> Decision:
+    """A message to the orchestrators that started it, which brings it back here, or to one of theirs.
+
+    `again`: the schedule is to be looked at once more, after a wait.
+    """
+    attempt = replace(next_attempt(workflow, now, kinds), again=again)
     return Decision(workflow=running(workflow, attempt), dispatches=(Dispatch(attempt=attempt),))
 
 

@@ -14,9 +14,9 @@ from openaperture.domain.decide.advance import (
     tell_itself,
     wait,
 )
-from openaperture.domain.decide.pieces import Kinds, about, before, end, kind_of, with_ended
+from openaperture.domain.decide.pieces import Kinds, about, before, end, with_ended
 from openaperture.domain.history import Entry
-from openaperture.domain.milestones import OnLoss
+from openaperture.domain.milestones import OnLoss, kind_of
 from openaperture.domain.workflow import Attempt, State, Wait, Wire, Workflow
 
 UNDELIVERABLE_LIMIT_SECONDS = 300.0
@@ -47,7 +47,7 @@ def _end_wait(workflow: Workflow, waited: Wait, now: datetime, kinds: Kinds) -> 
     if kind_of(kinds, workflow.release.milestones[workflow.position]).queue is not None:
         return request(workflow, now, kinds)
     if waited.code == "scheduled" and workflow.wire is Wire.TERMS:
-        return tell_itself(workflow, now, kinds)
+        return tell_itself(workflow, now, kinds, again=True)
     return keep_schedule(workflow, now, kinds)
 
 

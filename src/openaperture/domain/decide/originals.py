@@ -11,9 +11,10 @@ from datetime import datetime, timedelta
 from openaperture.domain import events as e
 from openaperture.domain.commands import Decision
 from openaperture.domain.decide.advance import complete, fail, keep_schedule, problem_of_milestones, start
-from openaperture.domain.decide.pieces import Kinds, before, end, kind_of, with_ended
+from openaperture.domain.decide.pieces import Kinds, before, end, with_ended
 from openaperture.domain.decide.workers import failed
 from openaperture.domain.history import Entry
+from openaperture.domain.milestones import kind_of
 from openaperture.domain.workflow import Attempt, AttemptKey, State, Wire, Workflow
 
 UNKNOWN_TIME = datetime.fromisoformat("0001-01-01T00:00:00+00:00")

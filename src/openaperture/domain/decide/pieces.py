@@ -35,8 +35,3 @@ def reply(reply_to: str | None, key: AttemptKey, verdict: Verdict, reason: str =
     if reply_to is None:
         return ()
     return (Answer(reply_to=reply_to, key=key, verdict=verdict, reason=reason),)
-
-
-def kind_of(kinds: Kinds, name: str) -> MilestoneKind:
-    """The kind of a milestone under way. One that was taken out of the configuration ends by the defaults."""
-    return kinds.get(name) or MilestoneKind(name=name, queue=name)

@@ -6,8 +6,9 @@ from datetime import datetime
 from openaperture.domain import events as e
 from openaperture.domain.commands import Decision, Dispatch
 from openaperture.domain.decide.advance import fail, fail_milestone
-from openaperture.domain.decide.pieces import Kinds, about, before, end, kind_of, with_ended
+from openaperture.domain.decide.pieces import Kinds, about, before, end, with_ended
 from openaperture.domain.history import Entry
+from openaperture.domain.milestones import kind_of
 from openaperture.domain.workflow import Attempt, Workflow
 
 

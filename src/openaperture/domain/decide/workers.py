@@ -8,8 +8,9 @@ from openaperture.domain import events as e
 from openaperture.domain.commands import Decision
 from openaperture.domain.decide.advance import cancelled, complete, fail_milestone, request
 from openaperture.domain.decide.losses import lose
-from openaperture.domain.decide.pieces import Kinds, about, before, end, kind_of, reply, with_ended
+from openaperture.domain.decide.pieces import Kinds, about, before, end, reply, with_ended
 from openaperture.domain.history import Entry, LogChunk
+from openaperture.domain.milestones import kind_of
 from openaperture.domain.workflow import Attempt, State, Workflow
 
 MAX_LOG_BYTES = 16 * 1_048_576
