@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from openaperture.domain.history import Entry, LogChunk
+from openaperture.domain.routes import Route
 from openaperture.domain.workflow import Attempt, Ended, Workflow
 
 # ---------------------------------------------------------------------------------------- broker
@@ -133,20 +134,46 @@ class Broker(Protocol):
 # ----------------------------------------------------------------------------------------- store
 
 
+class RowKind(StrEnum):
+    """What an outbox row asks for."""
+
+    REQUEST = "request"
+    """Publish a request to a worker."""
+    NOTICE = "notice"
+    """Publish a note or an e-mail to a Notifications module."""
+    ROUTE = "route"
+    """Look up where the request of an attempt goes."""
+    RECORD = "record"
+    """Record the workflow with the Manager, as it is when that is done. One row per workflow."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxRow:
-    """A message to publish, saved with the decision that asked for it."""
+    """Something to do outside, saved with the decision that asked for it."""
 
     id: str
-    """Also its AMQP message id: every copy on the wire carries the same one, and the same bytes."""
+    """Also the AMQP message id: every copy on the wire carries the same one, and the same bytes."""
     workflow_id: str
-    attempt: str
-    """Attempt key as text."""
-    queue: str
-    """Logical queue of the workers; routing turns it into an address."""
-    body: bytes
-    content_type: str
+    kind: RowKind
+    attempt: str = ""
+    """Attempt key as text, where the row is about one."""
+    queue: str = ""
+    """Logical queue of those who read it; routing turns it into an address."""
+    route: Route | None = None
+    """Where it goes, if that was looked up."""
+    body: bytes = b""
+    content_type: str | None = None
+    """None for Erlang terms, which travel without any properties of ours."""
+    version: int = 0
+    """The version of the workflow that asked for it."""
+    held: bool = False
+    """Not to be done before that version was recorded with the Manager."""
     tries: int = 0
+
+
+def record_id(workflow_id: str) -> str:
+    """Id of the one RECORD row of a workflow."""
+    return f"{workflow_id}.record"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +222,15 @@ class Deferred:
     error: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """Answer to `Store.settle_record`."""
+
+    again: bool
+    """A newer version asks to be recorded already."""
+    freed: Sequence[OutboxRow] = ()
+
+
 class Store(Protocol):
     """The engine's truth. A method that raises StoreUnavailable may have taken effect: load and look."""
 
@@ -213,6 +249,20 @@ class Store(Protocol):
 
     async def claim_outbox(self, owner: str, *, limit: int, lease_seconds: float) -> list[OutboxRow]:
         """Lease up to `limit` rows that are due and leased to nobody else, oldest first."""
+        ...
+
+    async def claim_row(self, row_id: str, owner: str, *, lease_seconds: float) -> bool:
+        """Lease one row, unless it is gone or leased to somebody else."""
+        ...
+
+    async def settle_record(
+        self, workflow_id: str, version: int, *, live: Collection[str], owner: str, lease_seconds: float
+    ) -> Recorded:
+        """The Manager has this version: delete its RECORD row, and free the rows that waited for it.
+
+        Requests of attempts that are not `live` any more are deleted instead. What is freed is leased to
+        `owner` and returned.
+        """
         ...
 
     async def settle_outbox(self, *, sent: Sequence[str], deferred: Sequence[Deferred] = ()) -> None:

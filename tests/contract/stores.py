@@ -15,7 +15,7 @@ from openaperture.database import Database
 from openaperture.domain.history import Entry
 from openaperture.domain.milestones import OnLoss
 from openaperture.domain.workflow import Attempt, AttemptKey, Release, State, Workflow
-from openaperture.ports import Change, OutboxRow
+from openaperture.ports import Change, OutboxRow, RowKind
 from openaperture.stores.sql import SqlStore
 
 LONG_AGO = datetime(2021, 3, 5, 23, 25, 19, 4711, tzinfo=UTC)
@@ -108,6 +108,7 @@ def successor(change: Change, *, of: dict[str, Any] | None = None, **fields: Any
 
 def row(row_id: str, workflow_id: str = "w", **fields: Any) -> OutboxRow:
     defaults: dict[str, Any] = {
+        "kind": RowKind.REQUEST,
         "attempt": "0.0.1",
         "queue": "builder",
         "body": b'{"id": "w"}',

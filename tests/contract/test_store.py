@@ -11,8 +11,9 @@ from sqlalchemy import text
 
 from openaperture.domain.history import LogChunk
 from openaperture.domain.milestones import OnLoss
+from openaperture.domain.routes import Route
 from openaperture.domain.workflow import Ended, Release, State, Wait, Workflow
-from openaperture.ports import CommitOutcome, Deferred, WorkflowFilter
+from openaperture.ports import CommitOutcome, Deferred, OutboxRow, RowKind, WorkflowFilter, record_id
 from openaperture.stores.sql import SqlStore
 from tests.contract.stores import (
     LONG_AGO,
@@ -368,6 +369,85 @@ async def test_what_was_sent_is_gone_and_what_was_deferred_comes_back_later(plac
     assert await place.store_in(29).claim_outbox("relay", limit=9, lease_seconds=3600) == []
     [late] = await place.store_in(31).claim_outbox("relay", limit=9, lease_seconds=3600)
     assert late == replace(row("late"), tries=1)
+
+
+# ----------------------------------------------------------------- rows that wait for the Manager's record
+
+ROUTE = Route(
+    broker_id="1", exchange_id="2", exchange="root", routing_key="a.builder", docker_build_etcd_token="t"
+)
+
+
+def _record(workflow_id: str, version: int) -> OutboxRow:
+    return row(record_id(workflow_id), workflow_id, kind=RowKind.RECORD, attempt="", queue="", version=version)
+
+
+async def test_a_row_keeps_its_kind_route_and_version(store: SqlStore) -> None:
+    sent = row("r", content_type=None, route=ROUTE, kind=RowKind.NOTICE, version=7)
+    await store.commit([creation("w", outbox=[sent])])
+    assert await store.claim_outbox("relay", limit=9, lease_seconds=60) == [sent]
+
+
+async def test_a_held_row_is_for_nobody_until_its_version_is_recorded(place: Place) -> None:
+    store = place.store()
+    held = row("r", held=True, version=1)
+    await store.commit([creation("w", outbox=[held, _record("w", 1)])])
+    found = await place.store_in(3_600).claim_outbox("relay", limit=9, lease_seconds=60)
+    assert [each.kind for each in found] == [RowKind.RECORD]
+
+    recorded = await store.settle_record("w", 1, live=["0.0.1"], owner="me", lease_seconds=60)
+
+    assert not recorded.again
+    assert recorded.freed == [replace(held, held=False)]
+    assert await store.claim_outbox("other", limit=9, lease_seconds=60) == []
+    assert [each.id for each in await place.store_in(61).claim_outbox("other", limit=9, lease_seconds=9)] == ["r"]
+
+
+async def test_a_record_of_an_older_version_frees_only_what_waited_for_it(store: SqlStore) -> None:
+    first = creation("w", outbox=[row("r1", held=True, version=1), _record("w", 1)])
+    await store.commit([first])
+    second = successor(first, outbox=[row("r2", held=True, version=2), _record("w", 2)])
+    await store.commit([second])
+    recorded = await store.settle_record("w", 1, live=["0.0.1"], owner="me", lease_seconds=60)
+    assert recorded.again
+    assert [each.id for each in recorded.freed] == ["r1"]
+    recorded = await store.settle_record("w", 2, live=["0.0.1"], owner="me", lease_seconds=60)
+    assert not recorded.again
+    assert [each.id for each in recorded.freed] == ["r2"]
+
+
+async def test_a_request_of_an_attempt_that_is_over_is_dropped_when_the_record_is_made(store: SqlStore) -> None:
+    rows = [
+        row("request", held=True, version=1, attempt="0.0.1"),
+        row("e-mail", held=True, version=1, attempt="", kind=RowKind.NOTICE),
+        _record("w", 1),
+        row("of another", "v", held=True, version=1),
+    ]
+    await store.commit([creation("w", outbox=rows)])
+    recorded = await store.settle_record("w", 1, live=[], owner="me", lease_seconds=60)
+    assert [each.id for each in recorded.freed] == ["e-mail"]
+    assert await store.count_outbox() == 2
+
+
+async def test_one_record_row_per_workflow_and_a_lease_on_it_stands(place: Place) -> None:
+    """Two that record one workflow at once could put the older state over the newer one."""
+    store = place.store()
+    first = creation("w", outbox=[_record("w", 1)])
+    await store.commit([first])
+    assert await store.claim_row(record_id("w"), "a", lease_seconds=20)
+    await store.commit([successor(first, outbox=[_record("w", 2)])], owner="b")
+    assert await store.count_outbox() == 1
+    assert not await store.claim_row(record_id("w"), "b", lease_seconds=20)
+    assert await store.claim_row(record_id("w"), "a", lease_seconds=20)
+    assert await place.store_in(21).claim_row(record_id("w"), "b", lease_seconds=20)
+    assert not await store.claim_row("nothing", "b", lease_seconds=20)
+
+
+async def test_the_same_row_twice_is_kept_once(store: SqlStore) -> None:
+    first = creation("w", outbox=[row("r")])
+    await store.commit([first])
+    assert await store.commit([successor(first, outbox=[row("r")])]) == [SAVED]
+    assert await store.count_outbox() == 1
 
 
 # ------------------------------------------------------------------------------------- timers and care

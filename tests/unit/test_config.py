@@ -251,9 +251,9 @@ def test_a_problem_is_not_repeated_as_a_clash_that_follows_from_it() -> None:
     assert problem.startswith('broker = "carrier-pigeon"')
 
 
-def test_a_remote_manager_needs_the_whole_login() -> None:
+def test_a_remote_manager_needs_the_whole_login_and_our_place() -> None:
     problem = problem_of('manager_url = "https://m"\noauth_client_id = "us"')
-    assert "write oauth_login_url, oauth_client_secret as well" in problem
+    assert "write exchange_id, broker_id, oauth_login_url, oauth_client_secret as well" in problem
 
 
 @pytest.mark.parametrize(
@@ -358,6 +358,8 @@ SECRETIVE = {
     "OPENAPERTURE_TOKEN_KEY": SECRET,
     "OPENAPERTURE_WORKER__ENVIRONMENT__NPM_AUTH": SECRET,
     "OPENAPERTURE_UI_URL": f"https://user:{SECRET}@ui.example.org",
+    "EXCHANGE_ID": "1",
+    "BROKER_ID": "1",
     "MANAGER_URL": f"https://user:{SECRET}@m.example.org",
     "OAUTH_LOGIN_URL": "https://login.example.org",
     "OAUTH_CLIENT_ID": "us",

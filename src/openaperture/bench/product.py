@@ -8,18 +8,21 @@ from typing import Any
 from uuid import uuid4
 
 from openaperture.bench.shapes import MILESTONES, Silent, Site
+from openaperture.codecs import incoming, terms
 from openaperture.codecs import json as json_codec
 from openaperture.domain.messages import StartMessage
 from openaperture.domain.milestones import MilestoneKind, table_of
 from openaperture.engine.decider import Decider
 from openaperture.engine.orchestrator import Orchestrator
+from openaperture.engine.outbox import OutboxWriter
 from openaperture.engine.ports import Wire
 from openaperture.engine.relay import Relay
 from openaperture.engine.requests import Identity, RequestBuilder
+from openaperture.engine.senders import RequestSender
 from openaperture.engine.timers import Timers
 from openaperture.engine.tokens import TokenMint
 from openaperture.observability.clock import SystemClock
-from openaperture.ports import Address, Message
+from openaperture.ports import Address, Message, OutboxRow, RowKind
 from openaperture.stores.sql import SqlStore
 from openaperture.worker import Context, Worker
 
@@ -65,21 +68,28 @@ class Product:
         wire = Wire(
             mint=TokenMint("benchmark"),
             encode=json_codec.encode,
-            decode=json_codec.decode_incoming,
-            route=lambda queue: Address(routing_key=queue),
+            encode_workflow=terms.encode_workflow,
+            decode=incoming.decode,
         )
         store = SqlStore(site.database, observer=observer)
         relay = Relay(store, site.broker, wire, clock, observer, owner="bench")
-        builder = RequestBuilder(
-            Identity(callback=Address(routing_key=self._intake)), wire.mint, kinds, wire.encode
-        )
-        decider = Decider(store, builder, kinds, observer, owner="bench", hand_over=relay.hand_over)
+        identity = Identity(callback=Address(routing_key=self._intake))
+        requests = RequestBuilder(identity, wire.mint, kinds, wire.encode, wire.encode_workflow)
+        decider = Decider(store, OutboxWriter(requests), kinds, observer, owner="bench", hand_over=relay.hand_over)
         orchestrator = Orchestrator(site.broker, decider, wire, clock, observer, queue=self._intake)
         timers = Timers(store, decider, clock, observer)
         worker = Worker(queue=self._requests, slots=400, observer=observer)
         for milestone in MILESTONES:
             worker.milestone(milestone)(self._perform)
-        return [orchestrator.run(), relay.run(decider), timers.run(), worker.serve(site.broker)]
+        return [
+            orchestrator.run(),
+            relay.run(decider, {RowKind.REQUEST: RequestSender(self._deliver)}),
+            timers.run(),
+            worker.serve(site.broker),
+        ]
+
+    async def _deliver(self, row: OutboxRow, message: Message) -> None:
+        await self._site.broker.publish(Address(routing_key=row.queue), message)
 
     async def _perform(self, context: Context) -> None:
         now = time.perf_counter()

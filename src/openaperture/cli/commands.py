@@ -238,7 +238,7 @@ def up(context: typer.Context) -> None:
     """Run everything in one process until it is stopped: orchestrator, worker and Manager."""
 
     async def serve(settings: "Settings") -> int:
-        from openaperture.app import serve_up
+        from openaperture.app.processes import serve_up
 
         return await serve_up(settings)
 
@@ -251,7 +251,7 @@ def orchestrator(context: typer.Context) -> None:
 
     async def serve(settings: "Settings") -> int:
         _refuse_embedded(settings, "orchestrator")
-        from openaperture.app import serve_orchestrator
+        from openaperture.app.processes import serve_orchestrator
 
         return await serve_orchestrator(settings)
 
@@ -274,7 +274,7 @@ def worker(
 
     async def serve(settings: "Settings") -> int:
         _refuse_embedded(settings, "worker")
-        from openaperture.app import serve_worker
+        from openaperture.app.processes import serve_worker
 
         return await serve_worker(settings, queue or ())
 

@@ -4,7 +4,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
-from openaperture.app import Announced, find_running, manager_session, running
+from openaperture.app.manager import Announced, find_running
+from openaperture.app.sessions import manager_session, running
 from openaperture.client import ManagerClient
 from openaperture.client.models import EventPage, LogPage, Workflow
 from openaperture.config import Settings

@@ -29,7 +29,7 @@ REQUEST_SECONDS = 10.0
 MARGIN_SECONDS = 30.0
 """A token is replaced this long before its end, as in the original …"""
 MARGIN_SHARE = 0.2
-"""… but after four fifths of its life if that is later: a token of 60 s is of use for 48, not for 30."""
+"""… or, of a token that lives no longer than that, after four fifths of its life."""
 RENEWAL_PAUSE_SECONDS = 5.0
 """A Manager that refuses even fresh tokens does not make us ask for another at every call."""
 MAX_ANSWER_BYTES = 65_536
@@ -177,7 +177,7 @@ class TokenSource:
             raise self._unusable("its access_token is empty, too long, or no text that a header can carry")
         if not 0 < life_seconds < math.inf:
             raise self._unusable("its expires_in is no number of seconds above 0")
-        margin_seconds = min(MARGIN_SECONDS, life_seconds * MARGIN_SHARE)
+        margin_seconds = MARGIN_SECONDS if life_seconds > MARGIN_SECONDS else life_seconds * MARGIN_SHARE
         # Counted from before the request: the answer was under way for part of its life.
         return Token(text=text, replace_at=asked_at + life_seconds - margin_seconds)
 

@@ -23,6 +23,7 @@ from openaperture.config.values import (
     Folders,
     HttpUrl,
     Networks,
+    Notices,
     Port,
     Queue,
     Queues,
@@ -35,6 +36,7 @@ from openaperture.config.values import (
     split_url,
 )
 from openaperture.domain.milestones import MilestoneKind, OnLoss, table_of
+from openaperture.domain.routes import ExchangeBy
 
 DATA_DIR = Path(".openaperture")
 
@@ -78,6 +80,7 @@ class MilestoneSection(Section):
     """A `[milestones.NAME]` table. What is missing comes from the built-in kind of that name, if there is one."""
 
     queue: Queue | None = None
+    exchange_id: Text | None = None
     module_type: Text | None = None
     on_loss: OnLoss | None = None
     max_attempts: Attempts | None = None
@@ -90,6 +93,8 @@ class MilestoneSection(Section):
         """A new kind's queue has the kind's own name unless the section says otherwise."""
         base = table_of().get(name) or MilestoneKind(name=name, queue=name)
         given = {field: value for field in type(self).model_fields if (value := getattr(self, field)) is not None}
+        if self.exchange_id is not None:
+            given["exchange_by"] = ExchangeBy.FIXED
         return replace(base, **given)
 
 
@@ -118,6 +123,7 @@ class Settings(Section):
     oauth_client_id: Text | None = None
     oauth_client_secret: Secret | None = None
     ui_url: HttpUrl | None = None
+    notices: Notices = "off"
     orchestrator: OrchestratorSettings = OrchestratorSettings()
     worker: WorkerSettings = WorkerSettings()
     manager: ManagerSettings = ManagerSettings()
@@ -142,6 +148,8 @@ class Settings(Section):
         }
         unset = {name: value for name, value in follows.items() if name not in self.worker.model_fields_set}
         update: dict[str, object] = {"data_dir": data_dir, "worker": self.worker.model_copy(update=unset)}
+        if self.manager_url and "notices" not in self.model_fields_set:
+            update["notices"] = "terms"
         if not self.database:
             update["database"] = SecretUrl(f"sqlite:///{data_dir / 'openaperture.db'}")
         return self.model_copy(update=update)
@@ -151,10 +159,10 @@ class Settings(Section):
         if self.broker == EMBEDDED and self.database and not self.database.startswith("sqlite:"):
             text = 'the embedded broker lives in a SQLite file; with PostgreSQL write broker = "amqps://…" as well'
             yield Clash(keys=(("broker",), ("database",)), text=text)
-        oauth = ("oauth_login_url", "oauth_client_id", "oauth_client_secret")
-        missing = [name for name in oauth if getattr(self, name) is None]
+        needed = ("exchange_id", "broker_id", "oauth_login_url", "oauth_client_id", "oauth_client_secret")
+        missing = [name for name in needed if getattr(self, name) is None]
         if self.manager_url and missing:
-            text = f"a Manager elsewhere asks who we are; write {', '.join(missing)} as well"
+            text = f"a Manager elsewhere has to know who we are and where; write {', '.join(missing)} as well"
             yield Clash(keys=(("manager_url",), *((name,) for name in missing)), text=text)
         yield from self._milestone_clashes()
 
@@ -178,8 +186,11 @@ class Settings(Section):
                 f"manager.host is {self.manager.host}: the API is served without encryption beyond this machine; "
                 "put a proxy with TLS in front of it, or write 127.0.0.1"
             )
-        if self.manager_url:
-            found.append("manager_url is set, and this version keeps its Workflows in its own database only")
+        found.extend(
+            f"{name} sends our credentials without encryption; write https://"
+            for name in ("manager_url", "oauth_login_url")
+            if _is_open(getattr(self, name))
+        )
         return found
 
     def _broker_warnings(self) -> Iterator[str]:
@@ -195,3 +206,8 @@ class Settings(Section):
                 f"the broker user is guest, whose password everyone knows and which RabbitMQ refuses from other "
                 f"machines; make a user on {parts.hostname} and name it in broker"
             )
+
+
+def _is_open(url: str | None) -> bool:
+    """Whether what goes there can be read by others on the way."""
+    return url is not None and url.startswith("http:") and not is_loopback(split_url(url).hostname)

@@ -13,6 +13,10 @@ from openaperture.config.values import MASK, SecretUrl
 from openaperture.domain.milestones import MilestoneKind
 
 
+_NOT_SET = {"name", "exchange_by"}
+"""Fields of a kind that no setting of its own gives."""
+
+
 def shown(settings: Settings) -> dict[str, Any]:
     """Every setting by its key, nested as in the file. Secrets are masked; None means that it is not set."""
     table = _table(settings)
@@ -53,7 +57,7 @@ def _kind(kind: MilestoneKind) -> dict[str, Any]:
     return {
         field.name: getattr(kind, field.name)
         for field in fields(kind)
-        if field.name != "name" and getattr(kind, field.name) is not None
+        if field.name not in _NOT_SET and getattr(kind, field.name) is not None
     }
 
 

@@ -8,7 +8,7 @@ import json
 import re
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
@@ -191,6 +191,13 @@ def _http_url(value: object) -> str:
     return url.rstrip("/")
 
 
+def _notices(value: object) -> object:
+    if value not in ("off", "terms", "json"):
+        raise ValueError('write "off", "terms" for a Notifications module of the original, or "json"')
+    return value
+
+
+Notices = Annotated[Literal["off", "terms", "json"], BeforeValidator(_notices)]
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 Secret = Annotated[SecretStr, BeforeValidator(_text)]
 Flag = Annotated[bool, BeforeValidator(_flag)]

@@ -208,9 +208,8 @@ def _engine(url: URL) -> Engine:
         connect_args={key: value for key, value in _CONNECT_ARGUMENTS.items() if key not in url.query},
     )
 
-    # SQLAlchemy calls it, out of pyright's sight.
     @event.listens_for(engine, "connect")
-    def configure(raw: psycopg.Connection[Any], _: object) -> None:  # pyright: ignore[reportUnusedFunction]
+    def configure(raw: psycopg.Connection[Any], _: object) -> None:  # pyright: ignore[reportUnusedFunction]  # SQLAlchemy calls it
         # Not by libpq's `options`: those belong to the url, and not every connection pooler takes them.
         milliseconds = int(STATEMENT_SECONDS * 1000)
         for name, value in (

@@ -189,9 +189,8 @@ def _engine(file: Path, *, begin: str, connections: int) -> Engine:
     )
 
     # IMMEDIATE for the writer: a transaction that reads first and then writes can meet SQLITE_BUSY.
-    # SQLAlchemy calls it, out of pyright's sight.
     @event.listens_for(engine, "begin")
-    def begin_transaction(connection: Connection) -> None:  # pyright: ignore[reportUnusedFunction]
+    def begin_transaction(connection: Connection) -> None:  # pyright: ignore[reportUnusedFunction]  # SQLAlchemy calls it
         connection.exec_driver_sql(begin)
 
     return engine

@@ -91,19 +91,24 @@ outbox = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("workflow_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
     Column("attempt", Text, nullable=False),
     Column("queue", Text, nullable=False),
+    Column("route", Text),
     Column("body", LargeBinary, nullable=False),
-    Column("content_type", Text, nullable=False),
+    Column("content_type", Text),
+    Column("version", BigInteger, nullable=False),
     Column("tries", Integer, nullable=False),
     Column("inserted_at", Instant, nullable=False),
+    Column("held", Boolean, nullable=False),
     Column("due_at", Instant, nullable=False),
     Column("leased_by", Text),
     Column("last_error", Text),
-    Index("outbox_due", "due_at"),
+    Index("outbox_due", "due_at", sqlite_where=text("NOT held"), postgresql_where=text("NOT held")),
+    Index("outbox_of_workflow", "workflow_id"),
 )
-"""A lease is `due_at` set to its end: one column, so that one index finds what may be published now,
-however many rows are leased or deferred. `leased_by` is for people."""
+"""A lease is `due_at` set to its end: one column, so that one index finds what may be done now, however
+many rows are leased, deferred or held. `route` is a JSON object; `leased_by` is for people."""
 
 inbox = Table(
     "inbox",

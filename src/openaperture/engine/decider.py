@@ -23,7 +23,7 @@ from openaperture.domain.errors import StoreUnavailable
 from openaperture.domain.milestones import MilestoneKind
 from openaperture.domain.workflow import Workflow
 from openaperture.engine.intake import Item
-from openaperture.engine.requests import RequestBuilder
+from openaperture.engine.outbox import OutboxWriter
 from openaperture.ports import Change, CommitOutcome, Loaded, Observer, OutboxRow, Store
 
 MAX_ROUNDS = 8
@@ -53,6 +53,7 @@ class _Fold:
     now: datetime
     after: Workflow
     decisions: list[Decision] = field(default_factory=list[Decision])
+    rows: list[OutboxRow] = field(default_factory=list[OutboxRow])
     outbox: list[OutboxRow] = field(default_factory=list[OutboxRow])
     message_ids: list[str] = field(default_factory=list[str])
     members: list[int] = field(default_factory=list[int])
@@ -62,8 +63,9 @@ class _Fold:
     def changed(self) -> bool:
         return self.after is not self.before or any(d.changes(self.before) for d in self.decisions)
 
-    def change(self) -> Change:
+    def change(self, outbox: OutboxWriter) -> Change:
         saved = replace(self.after, version=self.before.version + 1)
+        self.outbox = outbox.complete(self.after, self.rows, saved.version)
         if self.before.version == 0:
             saved = replace(saved, created_at=self.now)
         return Change(
@@ -87,7 +89,7 @@ class Decider:
     def __init__(
         self,
         store: Store,
-        requests: RequestBuilder,
+        outbox: OutboxWriter,
         kinds: Mapping[str, MilestoneKind],
         observer: Observer,
         *,
@@ -95,7 +97,7 @@ class Decider:
         hand_over: HandOver | None = None,
     ) -> None:
         self._store = store
-        self._requests = requests
+        self._outbox = outbox
         self._kinds = kinds
         self._observer = observer
         self._owner = owner
@@ -120,9 +122,8 @@ class Decider:
         )
         folds = self._fold(items, pending, loaded, outcomes)
         changed = [fold for fold in folds if fold.changed]
-        results = (
-            await self._store.commit([fold.change() for fold in changed], owner=self._owner) if changed else []
-        )
+        changes = [fold.change(self._outbox) for fold in changed]
+        results = await self._store.commit(changes, owner=self._owner) if changes else []
         again: list[int] = []
         saved = [fold for fold in folds if not fold.changed]
         for fold, result in zip(changed, results, strict=True):
@@ -160,18 +161,14 @@ class Decider:
 
     def _open(self, item: Item, loaded: Loaded) -> _Fold | None:
         workflow = loaded.workflows.get(item.workflow_id)
-        if workflow is None and item.release is not None:
-            workflow = Workflow(id=item.workflow_id, release=item.release)
+        workflow = workflow or item.seed
         return _Fold(before=workflow, now=loaded.now, after=workflow) if workflow else None
 
     def _decide(self, fold: _Fold, item: Item, index: int, outcomes: list[Outcome]) -> None:
         """One event. Whatever goes wrong with it stays its own: the others of the batch go on."""
         try:
             decision = decide(fold.after, item.event, fold.now, self._kinds)
-            rows = [
-                self._requests.build(decision.workflow, dispatch.attempt, fold.now)
-                for dispatch in decision.dispatches
-            ]
+            decision, rows = self._outbox.write(fold.after, decision, fold.now)
         except Exception as exc:  # noqa: BLE001 - a bug in one decision must not stop the loop for the others
             self._observer.emit(
                 "decision.failed", workflow_id=item.workflow_id, event=type(item.event).__name__, error=exc
@@ -182,7 +179,7 @@ class Decider:
         fold.decisions.append(decision)
         # A later event of the batch may end the attempt of such a row. The request goes out all the same;
         # the worker that takes it is told "void".
-        fold.outbox += rows
+        fold.rows += rows
 
     def _refuse(self, members: list[int], items: Sequence[Item], outcomes: list[Outcome], why: str) -> None:
         for index in members:

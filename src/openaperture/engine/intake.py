@@ -5,13 +5,14 @@ routing) comes from our own state, whatever the message says.
 """
 
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from openaperture.domain import events as e
 from openaperture.domain import messages as m
 from openaperture.domain.errors import BadMessage
 from openaperture.domain.milestones import OnLoss
-from openaperture.domain.workflow import AttemptKey, Release
+from openaperture.domain.workflow import AttemptKey, Origin, Release, Wire, Workflow
 from openaperture.engine.tokens import TokenMint
 
 
@@ -25,12 +26,16 @@ class Item:
     """For the inbox. None for what needs none: timers, people, and questions (claims and heartbeats),
 
     which change nothing when repeated and must be answered each time."""
-    release: Release | None = None
-    """What to store if the workflow is not known yet."""
+    seed: Workflow | None = None
+    """What to begin with if the workflow is not known yet."""
 
 
-def item_of(message: m.StartMessage | m.AnyCallback, message_id: str | None, mint: TokenMint) -> Item:
+def item_of(
+    message: m.StartMessage | m.OriginalMessage | m.AnyCallback, message_id: str | None, mint: TokenMint
+) -> Item:
     """The event that a message means. Raises BadMessage when it means none."""
+    if isinstance(message, m.OriginalMessage):
+        return _original(message, message_id)
     if isinstance(message, m.StartMessage):
         if message.attempt_token is None:
             return _start(message, message_id)
@@ -51,8 +56,60 @@ def _start(message: m.StartMessage, message_id: str | None) -> Item:
             f'workflow {message.id}: the message goes on from "{message.current_step}" but carries no '
             "attempt_token; send back the one of the request"
         )
-    release = release_of(message) if message.milestones is not None else None
-    return Item(workflow_id=message.id, event=e.StartRequested(), message_id=message_id, release=release)
+    seed = Workflow(id=message.id, release=release_of(message)) if message.milestones is not None else None
+    return Item(workflow_id=message.id, event=e.StartRequested(), message_id=message_id, seed=seed)
+
+
+def _original(message: m.OriginalMessage, message_id: str | None) -> Item:
+    """A message of the original: what it says counts for a workflow that we have never seen."""
+    _require_uuid(message.id)
+    failed = bool(message.workflow_error)
+    if message.workflow_completed and not failed and message.current_step is None:
+        raise BadMessage(f"workflow {message.id}: the message says that it is completed; there is nothing to do")
+    brought = _carried(message)
+    event = e.HandedOver(
+        step=message.current_step,
+        step_time=message.step_time,
+        failed=failed,
+        event_log=tuple(message.event_log or ()),
+        carried=brought,
+        etcd_token=message.etcd_token or None,
+        notifications_config=message.notifications_config,
+        source_commit_hash=message.source_commit_hash,
+    )
+    seed = Workflow(
+        id=message.id,
+        release=release_of(message),
+        wire=Wire.TERMS,
+        origin=Origin(
+            queue_name=message.orchestration_queue_name,
+            exchange_id=message.workflow_orchestration_exchange_id,
+            broker_id=message.workflow_orchestration_broker_id,
+        ),
+        carried=brought,
+        event_log=event.event_log,
+        etcd_token=event.etcd_token,
+        notifications_config=message.notifications_config,
+        source_commit_hash=message.source_commit_hash,
+        step_durations=message.workflow_step_durations or {},
+        started_at=message.workflow_start_time,
+    )
+    return Item(workflow_id=message.id, event=event, message_id=message_id, seed=seed)
+
+
+def _carried(message: m.OriginalMessage) -> dict[str, Any]:
+    """What travels in messages of the original and nowhere else. Nil says nothing, and takes nothing away."""
+    fields = {
+        "workflow_id": message.workflow_id,
+        "source_repo_git_ref": message.source_repo_git_ref,
+        "deployment_repo_git_ref": message.deployment_repo_git_ref,
+        "docker_build_etcd_token": message.docker_build_etcd_token,
+        "deployable_units": [unit for unit in message.deployable_units or () if unit is not None] or None,
+        "fleet_config": message.fleet_config,
+        "aws_config": message.aws_config,
+        "ecs_task_definition": message.ecs_task_definition,
+    }
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 def release_of(message: m.WorkflowFields) -> Release:

@@ -71,7 +71,7 @@ class Orchestrator:
         members: list[Delivery] = []
         for delivery in deliveries:
             try:
-                message = self._wire.decode(delivery.message.body)
+                message = self._wire.decode(delivery.message)
                 items.append(item_of(message, delivery.message.message_id, self._wire.mint))
                 members.append(delivery)
             except BadMessage as exc:

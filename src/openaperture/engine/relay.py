@@ -1,53 +1,38 @@
-"""Publishes what was saved. The only place that sends requests to workers.
+"""Does what was saved to be done. The only place that sends requests to workers.
 
-A row of the outbox is deleted only after the broker confirmed its message. New rows come straight from
-the commit of this process (they are leased to it for some seconds); a sweep takes those that were left
-behind: by a crash, by another instance that died, by a commit whose outcome was unknown, by a deferral.
-Publishing twice is harmless: both copies carry the same id and bytes, and a worker has to claim the
-attempt before it runs.
+A row of the outbox is deleted only after it was done: a message after the broker confirmed it. New rows come
+straight from the commit of this process (they are leased to it for some seconds); a sweep takes those that
+were left behind: by a crash, by another instance that died, by a commit whose outcome was unknown, by a
+deferral. Doing a row twice is harmless (`senders.py`).
 
 Answers to workers travel here too, but are not rows: a worker that misses one asks again.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
 
 from openaperture.domain.commands import Answer
-from openaperture.domain.errors import BrokerUnavailable, OpenApertureError, TryLater, Unroutable
-from openaperture.domain.events import Undeliverable
+from openaperture.domain.errors import OpenApertureError, TryLater
 from openaperture.domain.messages import JSON_CONTENT_TYPE
 from openaperture.domain.messages import Answer as AnswerMessage
-from openaperture.domain.workflow import AttemptKey
 from openaperture.engine.decider import Decider
-from openaperture.engine.intake import Item
 from openaperture.engine.ports import Wire
-from openaperture.ports import Address, Broker, Clock, Deferred, Message, Observer, OutboxRow, Store
+from openaperture.engine.senders import Handled, Sender
+from openaperture.ports import Address, Broker, Clock, Message, Observer, OutboxRow, RowKind, Store
 from openaperture.runtime.backoff import Backoff
 
 FRESH_SECONDS = 4.0
 """A row at hand for longer than this is left to the sweep: its lease of 5 s may be over."""
-LEASE_SECONDS = 20.0
-"""Lease of a swept row: longer than its publish may take."""
+LEASE_SECONDS = 60.0
+"""Lease of a swept row: longer than what is asked may take."""
 PUBLISH_SECONDS = 10.0
 MAX_AT_HAND = 5_000
 
 
-@dataclass(slots=True)
-class _Settled:
-    """What the publishes at hand came to, until the next write to the database."""
-
-    sent: list[str] = field(default_factory=list[str])
-    deferred: list[Deferred] = field(default_factory=list[Deferred])
-    undeliverable: list[tuple[OutboxRow, str]] = field(default_factory=list[tuple[OutboxRow, str]])
-
-    def __bool__(self) -> bool:
-        return bool(self.sent or self.deferred or self.undeliverable)
-
-
 class Relay:
-    """Moves outbox rows to the broker. Give `hand_over` to the deciders of this process."""
+    """Moves outbox rows to their senders. Give `hand_over` to the deciders of this process."""
 
     def __init__(
         self,
@@ -61,6 +46,7 @@ class Relay:
         window: int = 200,
         poll_seconds: float = 0.5,
     ) -> None:
+        """`broker` takes the answers to workers."""
         self._store = store
         self._broker = broker
         self._wire = wire
@@ -69,10 +55,11 @@ class Relay:
         self._owner = owner
         self._window = window
         self._poll_seconds = poll_seconds
+        self._senders: Mapping[RowKind, Sender] = {}
         self._at_hand: deque[tuple[float, OutboxRow]] = deque()
         self._answers: deque[tuple[str, Answer]] = deque()
         self._in_flight: set[str] = set()
-        self._settled = _Settled()
+        self._handled: list[tuple[OutboxRow, Handled]] = []
         self._room = asyncio.Semaphore(window)
         self._work = asyncio.Event()
         self._news = asyncio.Event()
@@ -83,68 +70,70 @@ class Relay:
         """Take what was just committed. What finds no room is left to the sweep."""
         room = MAX_AT_HAND - len(self._at_hand)
         now = self._clock.monotonic()
-        self._at_hand.extend((now, row) for row in rows[:room])
+        ready = [row for row in rows if not row.held]
+        self._at_hand.extend((now, row) for row in ready[:room])
         self._answers.extend(answers[: MAX_AT_HAND - len(self._answers)])
         self._work.set()
 
-    async def run(self, decider: Decider) -> None:
-        """Publish until drained. `decider` is told of requests that no queue takes."""
+    async def run(self, decider: Decider, senders: Mapping[RowKind, Sender]) -> None:
+        """Send until drained. `decider` is told of what a workflow has to know."""
+        self._senders = senders
         async with asyncio.TaskGroup() as tasks:
-            publishing = tasks.create_task(self._publish_all(), name="relay.publish")
+            sending = tasks.create_task(self._send_all(), name="relay.send")
             sweeping = tasks.create_task(self._sweep(), name="relay.sweep")
             settling = tasks.create_task(self._settle(decider), name="relay.settle")
             await self._stopped.wait()
-            for task in (sweeping, publishing, settling):
+            for task in (sweeping, sending, settling):
                 task.cancel()
 
     async def drain(self) -> None:
-        """Publish what is at hand, save what became of it, then stop."""
+        """Send what is at hand, save what became of it, then stop."""
         self._draining = True
-        while self._at_hand or self._answers or self._in_flight or self._settled:
+        while self._at_hand or self._answers or self._in_flight or self._handled:
             self._work.set()
             await self._clock.sleep(0.02)
         self._stopped.set()
 
-    # -------------------------------------------------------------------------------------- publish
+    # ----------------------------------------------------------------------------------------- send
 
-    async def _publish_all(self) -> None:
+    async def _send_all(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             while True:
                 await self._work.wait()
                 self._work.clear()
                 while self._answers or self._at_hand:
                     await self._room.acquire()
-                    if self._answers:
-                        workflow_id, answer = self._answers.popleft()
-                        tasks.create_task(self._send_answer(workflow_id, answer))
-                    elif row := self._next_row():
-                        tasks.create_task(self._publish(row))
-                    else:
+                    if (work := self._next_work()) is None:
                         self._room.release()
+                    else:
+                        tasks.create_task(work)
 
-    def _next_row(self) -> OutboxRow | None:
+    def _next_work(self) -> Coroutine[Any, Any, None] | None:
+        if self._answers:
+            return self._send_answer(*self._answers.popleft())
         oldest = self._clock.monotonic() - FRESH_SECONDS
         while self._at_hand:
             since, row = self._at_hand.popleft()
             if since >= oldest and row.id not in self._in_flight:
                 self._in_flight.add(row.id)
-                return row
+                return self._send(row)
         return None
 
-    async def _publish(self, row: OutboxRow) -> None:
+    async def _send(self, row: OutboxRow) -> None:
         try:
-            message = Message(body=row.body, content_type=row.content_type, message_id=row.id)
-            await self._broker.publish(self._wire.route(row.queue), message, timeout_seconds=PUBLISH_SECONDS)
-            self._settled.sent.append(row.id)
-        except Unroutable as exc:
-            self._settled.undeliverable.append((row, str(exc)))
-        except BrokerUnavailable as exc:
-            seconds = min(30.0, 0.5 * 2.0 ** min(row.tries, 6))
-            self._settled.deferred.append(Deferred(id=row.id, seconds=seconds, error=str(exc)))
-            self._observer.emit("request.deferred", message_id=row.id, seconds=seconds, error=exc)
-        finally:
-            self._room.release()
-            self._news.set()
+            handled = await self._senders[row.kind](row)
+        except Exception as exc:  # noqa: BLE001 - a defect met by one row must not stop the others
+            self._observer.emit("relay.failed", workflow_id=row.workflow_id, kind=row.kind.value, error=exc)
+            # Left to its lease, and tried again after that.
+            handled = Handled(is_settled=True)
+        if handled.deferred is not None:
+            deferred = handled.deferred
+            self._observer.emit(
+                "request.deferred", message_id=row.id, seconds=deferred.seconds, error=deferred.error
+            )
+        self._handled.append((row, handled))
+        self._room.release()
+        self._news.set()
 
     async def _send_answer(self, workflow_id: str, answer: Answer) -> None:
         body = AnswerMessage(
@@ -166,33 +155,34 @@ class Relay:
     # --------------------------------------------------------------------------------------- settle
 
     async def _settle(self, decider: Decider) -> None:
-        """Save what became of the publishes, many in one write."""
+        """Save what became of the rows, many in one write."""
         backoff = Backoff()
         while True:
             await self._news.wait()
             self._news.clear()
-            settled, self._settled = self._settled, _Settled()
+            handled = self._handled.copy()
             try:
-                await self._save(settled, decider)
+                await self._save(handled, decider)
                 backoff.reset()
             except TryLater as exc:
-                # Left to their leases: the rows are still in the database and will be published again.
-                self._observer.emit("relay.unsettled", count=len(settled.sent), error=exc)
+                # Left to their leases: the rows are still in the database and will be sent again.
+                self._observer.emit("relay.unsettled", count=len(handled), error=exc)
                 await self._clock.sleep(backoff.next_seconds())
-            self._forget(settled)
+            self._forget(handled)
 
-    async def _save(self, settled: _Settled, decider: Decider) -> None:
-        """Tell the workflow first, then delete the row: a crash between only tells it twice."""
-        sent = list(settled.sent)
-        if settled.undeliverable:
-            await decider.apply([_undeliverable(row, why) for row, why in settled.undeliverable])
-            sent += [row.id for row, _ in settled.undeliverable]
-        await self._store.settle_outbox(sent=sent, deferred=settled.deferred)
+    async def _save(self, handled: Sequence[tuple[OutboxRow, Handled]], decider: Decider) -> None:
+        """Tell the workflows first, then delete the rows: a crash between only tells them twice."""
+        items = [item for _, outcome in handled for item in outcome.items]
+        if items:
+            await decider.apply(items)
+        sent = [row.id for row, outcome in handled if outcome.deferred is None and not outcome.is_settled]
+        deferred = [outcome.deferred for _, outcome in handled if outcome.deferred is not None]
+        await self._store.settle_outbox(sent=sent, deferred=deferred)
 
-    def _forget(self, settled: _Settled) -> None:
-        self._in_flight.difference_update(settled.sent)
-        self._in_flight.difference_update(deferred.id for deferred in settled.deferred)
-        self._in_flight.difference_update(row.id for row, _ in settled.undeliverable)
+    def _forget(self, handled: list[tuple[OutboxRow, Handled]]) -> None:
+        self._in_flight.difference_update(row.id for row, _ in handled)
+        del self._handled[: len(handled)]
+        self.hand_over([row for _, outcome in handled for row in outcome.freed], [])
 
     # ---------------------------------------------------------------------------------------- sweep
 
@@ -213,9 +203,3 @@ class Relay:
             return 0
         self.hand_over([row for row in rows if row.id not in self._in_flight], [])
         return len(rows)
-
-
-def _undeliverable(row: OutboxRow, why: str) -> Item:
-    generation, position, number = (int(part) for part in row.attempt.split("."))
-    key = AttemptKey(generation=generation, position=position, number=number)
-    return Item(workflow_id=row.workflow_id, event=Undeliverable(key=key, reason=why))

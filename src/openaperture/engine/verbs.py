@@ -30,7 +30,9 @@ class Verbs:
         Raises WrongState when the id belongs to a workflow that asks for something else.
         """
         chosen = workflow_id or str(uuid4())
-        outcomes = await self._decider.apply([Item(workflow_id=chosen, event=e.Created(), release=release)])
+        outcomes = await self._decider.apply(
+            [Item(workflow_id=chosen, event=e.Created(), seed=Workflow(id=chosen, release=release))]
+        )
         if outcomes[0] is not Outcome.APPLIED:
             raise WrongState(f"workflow {chosen} could not be stored; the log of the orchestrator says why")
         if workflow_id is not None and (await self._get(chosen)).release != release:

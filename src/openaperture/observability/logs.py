@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 import structlog
 
-QUIET = frozenset({"batch.settled", "milestone.note"})
+QUIET = frozenset({"batch.settled", "milestone.note", "pool.passed_over"})
 """Events that are too many for a log at its usual level."""
 WARNINGS = frozenset(
     {
@@ -29,16 +29,27 @@ WARNINGS = frozenset(
         "consumer.lost",
         "consumer.waiting",
         "manager.waiting",
+        "membership.refused",
+        "membership.unheard",
         "message.parked",
         "milestone.failed",
         "milestone.lost",
+        "milestone.refused",
         "milestone.timed_out",
         "milestone.unclaimed",
+        "notice.dropped",
         "orchestrator.waiting",
+        "pool.failed_over",
         "process.forced",
+        "record.deferred",
+        "record.unwatched",
         "relay.unsettled",
         "relay.waiting",
         "request.deferred",
+        "route.clusters_refused",
+        "route.source_restriction",
+        "route.workers_stale",
+        "system_event.unsent",
         "timers.waiting",
         "worker.interrupting",
         "worker.waiting",
@@ -53,6 +64,8 @@ ERRORS = frozenset(
         "decision.refused",
         "handler.failed",
         "manager.failed",
+        "record.refused",
+        "relay.failed",
         "request.failed",
         "store.corrupt_workflow",
         "workflow.stranded",
@@ -81,7 +94,7 @@ class LogObserver:
         )
 
     def emit(self, name: str, /, **details: Any) -> None:
-        self._logger.log(_level(name), name, **{key: _shown(key, value) for key, value in details.items()})
+        self._logger.log(_level(name), name, **{key: shown(key, value) for key, value in details.items()})
 
 
 def open_log(path: Path | None) -> LogObserver:
@@ -100,7 +113,8 @@ def _level(name: str) -> int:
     return logging.DEBUG if name in QUIET else logging.INFO
 
 
-def _shown(name: str, value: Any) -> Any:
+def shown(name: str, value: Any) -> Any:
+    """The value as a log may hold it: secrets masked, errors in words."""
     if _SECRET_NAME.search(name):
         return "***"
     if isinstance(value, BaseException):

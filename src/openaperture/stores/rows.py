@@ -7,11 +7,13 @@ import sqlalchemy as sa
 
 from openaperture.database.bulk import Row
 from openaperture.domain.history import Entry
+from openaperture.domain.routes import Route
 from openaperture.domain.workflow import Attempt, Ended, Release, State, Workflow
-from openaperture.ports import Change, OutboxRow
+from openaperture.ports import Change, OutboxRow, RowKind
 
 _encoder = msgspec.json.Encoder()
 _workflow_decoder = msgspec.json.Decoder(Workflow)
+_route_decoder = msgspec.json.Decoder(Route)
 _lines_decoder = msgspec.json.Decoder(tuple[str, ...])
 _details_decoder = msgspec.json.Decoder(dict[str, Any])
 
@@ -160,8 +162,12 @@ def outbox_rows(change: Change, owner: str) -> list[Row]:
         {
             "id": row.id,
             "workflow_id": row.workflow_id,
+            "kind": row.kind.value,
             "attempt": row.attempt,
             "queue": row.queue,
+            "route": json_text(row.route) if row.route else None,
+            "version": row.version,
+            "held": row.held,
             "body": row.body,
             "content_type": row.content_type,
             "tries": row.tries,
@@ -175,8 +181,12 @@ def outbox_row_of(row: sa.Row[Any]) -> OutboxRow:
     return OutboxRow(
         id=row.id,
         workflow_id=row.workflow_id,
+        kind=RowKind(row.kind),
         attempt=row.attempt,
         queue=row.queue,
+        route=_route_decoder.decode(row.route) if row.route else None,
+        version=row.version,
+        held=bool(row.held),
         body=row.body,
         content_type=row.content_type,
         tries=row.tries,

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from openaperture.database import Database
 from openaperture.database.errors import Rejected
 from openaperture.domain.workflow import Workflow
-from openaperture.ports import Change, CommitOutcome, Deferred, Loaded, Observer, OutboxRow
+from openaperture.ports import Change, CommitOutcome, Deferred, Loaded, Observer, OutboxRow, Recorded, record_id
 from openaperture.stores.commit import Rows, commit, rows_of
 from openaperture.stores.moment import Moment, process_time
 from openaperture.stores.records import SqlRecords
@@ -90,6 +90,27 @@ class SqlStore(SqlRecords):
             return [outbox_row_of(row) for row in due]
 
         return await self._database.write(claim)
+
+    async def claim_row(self, row_id: str, owner: str, *, lease_seconds: float) -> bool:
+        lease = self._statements.claim_row(lease_seconds)
+        parameters = {"row_id": row_id, "owner": owner}
+        return await self._database.write(lambda connection: connection.execute(lease, parameters).rowcount > 0)
+
+    async def settle_record(
+        self, workflow_id: str, version: int, *, live: Collection[str], owner: str, lease_seconds: float
+    ) -> Recorded:
+        free = self._statements.free_held(lease_seconds)
+        record = {"row_id": record_id(workflow_id), "recorded": version}
+        waiting = {"workflow": workflow_id, "recorded": version}
+
+        def settle(connection: Connection) -> Recorded:
+            connection.execute(self._statements.delete_record, record)
+            again = connection.execute(self._statements.find_row, {"row_id": record["row_id"]}).first()
+            connection.execute(self._statements.drop_void, {**waiting, "live": list(live)})
+            freed = connection.execute(free, {**waiting, "owner": owner}).all()
+            return Recorded(again=again is not None, freed=[outbox_row_of(row) for row in freed])
+
+        return await self._database.write(settle)
 
     async def settle_outbox(self, *, sent: Sequence[str], deferred: Sequence[Deferred] = ()) -> None:
         def settle(connection: Connection) -> None:

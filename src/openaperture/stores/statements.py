@@ -14,6 +14,7 @@ from sqlalchemy import (
     Table,
     Text,
     Update,
+    and_,
     any_,
     bindparam,
     cast,
@@ -22,7 +23,9 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
+    not_,
     null,
+    or_,
     select,
     text,
     union_all,
@@ -33,6 +36,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from openaperture.database.bulk import Bulk, Source
 from openaperture.database.tables import STRANDED, attempts, events, inbox, logs, outbox, settings, workflows
 from openaperture.database.types import Instant
+from openaperture.ports import RowKind
 from openaperture.stores.moment import Moment
 
 OWNER_LEASE_SECONDS = 5.0
@@ -42,7 +46,10 @@ _WORKFLOW = [column.name for column in workflows.c if column.name != "updated_at
 _EVENT = [column.name for column in events.c if column.name != "id"]
 _ATTEMPT = [column.name for column in attempts.c]
 _LOG = [column.name for column in logs.c if column.name != "id"]
-_POST = ["id", "workflow_id", "attempt", "queue", "body", "content_type", "tries", "leased_by"]
+_POST = [
+    *("id", "workflow_id", "kind", "attempt", "queue", "route", "body", "content_type"),
+    *("version", "held", "tries", "leased_by"),
+]
 """Columns of the rows that are written; the clock of the database fills the others."""
 
 Statement = Insert | Update | Delete
@@ -141,19 +148,24 @@ class Statements:
     def _build_outbox(self) -> None:
         now = self._moment.now()
         leased_until = self._moment.after(OWNER_LEASE_SECONDS)
-        self.post_free = self._bulk(
-            outbox, _POST, lambda row: row.insert(insert(outbox), inserted_at=now, due_at=now)
-        )
-        self.post_leased = self._bulk(
-            outbox, _POST, lambda row: row.insert(insert(outbox), inserted_at=now, due_at=leased_until)
-        )
+        self.post_free = self._bulk(outbox, _POST, lambda row: self._post(row, now, due_at=now))
+        self.post_leased = self._bulk(outbox, _POST, lambda row: self._post(row, now, due_at=leased_until))
         self.due_outbox = (
             select(outbox)
-            .where(outbox.c.due_at <= now)
+            .where(outbox.c.due_at <= now, ~outbox.c.held)
             .order_by(outbox.c.due_at, outbox.c.inserted_at)
             .limit(bindparam("limit"))
             # What another relay is just taking is passed over, not waited for.
             .with_for_update(skip_locked=True)
+        )
+        self.delete_record = delete(outbox).where(
+            outbox.c.id == bindparam("row_id"), outbox.c.version <= bindparam("recorded")
+        )
+        self.find_row = select(outbox.c.id).where(outbox.c.id == bindparam("row_id"))
+        self.drop_void = delete(outbox).where(
+            self._waited_for(),
+            outbox.c.kind == RowKind.REQUEST.value,
+            not_(self.among(outbox.c.attempt, "live")),
         )
         self.delete_outbox = delete(outbox).where(self.among(outbox.c.id, "ids"))
         self.defer_outbox = self._bulk(
@@ -169,6 +181,36 @@ class Statements:
                     last_error=row["last_error"],
                 )
             ),
+        )
+
+    def _post(self, row: Source, now: ColumnElement[datetime], *, due_at: ColumnElement[datetime]) -> Any:
+        """What is there already stays. That a newer version be recorded is noted, and its lease left alone."""
+        post = row.insert(self._insert(outbox), inserted_at=now, due_at=due_at)
+        return post.on_conflict_do_update(
+            index_elements=["id"],
+            set_={"version": post.excluded.version},
+            where=and_(outbox.c.kind == RowKind.RECORD.value, outbox.c.version < post.excluded.version),
+        )
+
+    def claim_row(self, seconds: float) -> Any:
+        """Lease the row `id` for `owner`, unless somebody else has it."""
+        available = or_(outbox.c.due_at <= self._moment.now(), outbox.c.leased_by == bindparam("owner"))
+        leased = update(outbox).where(outbox.c.id == bindparam("row_id"), available)
+        return leased.values(due_at=self._moment.after(seconds), leased_by=bindparam("owner"))
+
+    def free_held(self, seconds: float) -> Any:
+        """Let go of what waited for a record of `workflow_id`, leased to `owner`; answers with the rows."""
+        freed = update(outbox).where(self._waited_for())
+        values: dict[str, Any] = {
+            "held": False,
+            "due_at": self._moment.after(seconds),
+            "leased_by": bindparam("owner"),
+        }
+        return freed.values(**values).returning(*outbox.c)
+
+    def _waited_for(self) -> ColumnElement[bool]:
+        return and_(
+            outbox.c.workflow_id == bindparam("workflow"), outbox.c.held, outbox.c.version <= bindparam("recorded")
         )
 
     def lease_outbox(self, seconds: float) -> Any:

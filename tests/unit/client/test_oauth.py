@@ -55,7 +55,7 @@ def test_a_url_that_cannot_be_used_or_would_show_a_secret_is_refused(url: str) -
 
 @pytest.mark.parametrize(
     ("life_seconds", "serves_seconds"),
-    [(3600, 3570), (150, 120), (100, 80), (60, 48), (10, 8), (0.5, 0.4)],
+    [(3600, 3570), (150, 120), (100, 70), (60, 30), (33, 3), (10, 8), (0.5, 0.4)],
 )
 async def test_a_token_serves_until_30_s_before_its_end_or_for_four_fifths_of_a_short_life(
     life_seconds: float, serves_seconds: float

@@ -18,12 +18,12 @@ TOKEN = MINT.mint(ID, KEY)
 def test_a_start_carries_what_to_release() -> None:
     item = item_of(m.StartMessage(id=ID, milestones=["build"], source_repo="r"), "m1", MINT)
     assert item.event == e.StartRequested()
-    assert item.release is not None
-    assert item.release.milestones == ("build",)
+    assert item.seed is not None
+    assert item.seed.release.milestones == ("build",)
 
 
 def test_a_start_without_milestones_can_only_mean_a_stored_workflow() -> None:
-    assert item_of(m.StartMessage(id=ID), "m1", MINT).release is None
+    assert item_of(m.StartMessage(id=ID), "m1", MINT).seed is None
 
 
 def test_flags_of_completion_on_a_start_mean_nothing() -> None:

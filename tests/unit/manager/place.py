@@ -11,11 +11,13 @@ from fastapi import FastAPI
 
 from openaperture.client import ManagerClient
 from openaperture.codecs import json as json_codec
+from openaperture.codecs import terms
 from openaperture.domain import events as e
 from openaperture.domain.milestones import table_of
 from openaperture.domain.workflow import AttemptKey
 from openaperture.engine.decider import Decider
 from openaperture.engine.intake import Item
+from openaperture.engine.outbox import OutboxWriter
 from openaperture.engine.requests import Identity, RequestBuilder
 from openaperture.engine.tokens import TokenMint
 from openaperture.engine.verbs import Verbs
@@ -75,9 +77,9 @@ async def opened_manager(folder: Path) -> AsyncGenerator[Place]:
     async with opened(f"sqlite:///{folder / 'manager.db'}") as database:
         store = database.store()
         kinds = table_of()
-        identity = Identity(callback=Address(routing_key="callbacks"), queue_name="callbacks")
-        requests = RequestBuilder(identity, TokenMint("key"), kinds, json_codec.encode)
-        decider = Decider(store, requests, kinds, database.told)
+        identity = Identity(callback=Address(routing_key="callbacks"))
+        requests = RequestBuilder(identity, TokenMint("key"), kinds, json_codec.encode, terms.encode_workflow)
+        decider = Decider(store, OutboxWriter(requests), kinds, database.told)
         app = create_app(Verbs(decider, store), store, token=TOKEN, version="1.2.3", observer=database.told)
         transport = httpx.ASGITransport(app=app)
         headers = {"authorization": f"Bearer {TOKEN}"}

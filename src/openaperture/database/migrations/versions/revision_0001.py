@@ -47,9 +47,9 @@ def _create_workflows() -> None:
     _create_partial_index("workflows_stranded", "id", _STRANDED)
 
 
-def _create_partial_index(name: str, column: str, where: str) -> None:
+def _create_partial_index(name: str, column: str, where: str, *, table: str = "workflows") -> None:
     condition = sa.text(where)
-    op.create_index(name, "workflows", [column], sqlite_where=condition, postgresql_where=condition)
+    op.create_index(name, table, [column], sqlite_where=condition, postgresql_where=condition)
 
 
 def _create_history() -> None:
@@ -98,17 +98,22 @@ def _create_mail() -> None:
         "outbox",
         sa.Column("id", sa.Text, primary_key=True),
         sa.Column("workflow_id", sa.Text, nullable=False),
+        sa.Column("kind", sa.Text, nullable=False),
         sa.Column("attempt", sa.Text, nullable=False),
         sa.Column("queue", sa.Text, nullable=False),
+        sa.Column("route", sa.Text),
         sa.Column("body", sa.LargeBinary, nullable=False),
-        sa.Column("content_type", sa.Text, nullable=False),
+        sa.Column("content_type", sa.Text),
+        sa.Column("version", sa.BigInteger, nullable=False),
         sa.Column("tries", sa.Integer, nullable=False),
         sa.Column("inserted_at", Instant, nullable=False),
+        sa.Column("held", sa.Boolean, nullable=False),
         sa.Column("due_at", Instant, nullable=False),
         sa.Column("leased_by", sa.Text),
         sa.Column("last_error", sa.Text),
     )
-    op.create_index("outbox_due", "outbox", ["due_at"])
+    _create_partial_index("outbox_due", "due_at", "NOT held", table="outbox")
+    op.create_index("outbox_of_workflow", "outbox", ["workflow_id"])
     op.create_table(
         "inbox",
         sa.Column("message_id", sa.Text, primary_key=True),

@@ -1,0 +1,80 @@
+"""The Manager's API of a process: in memory for the process itself, served for others, and where they find it."""
+
+import json
+import os
+import secrets
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import httpx
+
+from openaperture.app.core import Core
+from openaperture.client import ManagerClient
+from openaperture.engine.decider import Decider
+from openaperture.engine.verbs import Verbs
+from openaperture.manager import create_app
+from openaperture.manager.server import ManagerServer
+
+SESSION_FILE = "manager.json"
+"""Where a running `up` says how to reach it; readable by its owner alone."""
+
+
+class Api:
+    """The API over one store, behind one random token."""
+
+    def __init__(self, core: Core, decider: Decider) -> None:
+        self.token = secrets.token_urlsafe(32)
+        self._app = create_app(
+            Verbs(decider, core.store),
+            core.store,
+            token=self.token,
+            version=version("openaperture"),
+            observer=core.observer,
+        )
+
+    def server(self, *, host: str, port: int) -> ManagerServer:
+        return ManagerServer(self._app, host=host, port=port)
+
+    @asynccontextmanager
+    async def client(self) -> AsyncGenerator[ManagerClient]:
+        """Without a server: the same requests, handed over in memory."""
+        transport = httpx.ASGITransport(app=self._app)
+        async with ManagerClient("http://manager", self.token, transport=transport) as client:
+            yield client
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announced:
+    """How to reach a running `up`."""
+
+    url: str
+    token: str
+    pid: int
+
+
+def find_running(data_dir: Path) -> Announced | None:
+    """The `up` that runs on this data folder; a file left behind by a killed one is ignored."""
+    try:
+        fields = json.loads((data_dir / SESSION_FILE).read_text(encoding="utf-8"))
+        found = Announced(url=fields["url"], token=fields["token"], pid=fields["pid"])
+        os.kill(found.pid, 0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found
+
+
+@contextmanager
+def announced(data_dir: Path, url: str, token: str) -> Generator[None]:
+    """Let commands find this process while the block lasts."""
+    path = data_dir / SESSION_FILE
+    path.unlink(missing_ok=True)
+    fields = {"url": url, "token": token, "pid": os.getpid()}
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        json.dump(fields, file)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
