@@ -79,7 +79,7 @@ async def test_the_life_of_a_token_counts_from_before_the_request() -> None:
     await login.arrived.wait()
     clock.now += 30
     login.gate.set()
-    assert (await first).replace_at == asked_at + 80
+    assert (await first).replace_at == asked_at + 70
 
 
 # ------------------------------------------------------------------------------------- one request
