@@ -138,6 +138,9 @@ class Workflow:
     position: int = 0
     generation: int = 0
     live: tuple[Attempt, ...] = ()
+    closing: Attempt | None = None
+    """The attempt that ended last. Its output may still be on the way: another orchestrator, or another batch,
+    may get the result first."""
     wait: Wait | None = None
     losses: int = 0
     """Lost attempts of the current milestone in a row."""

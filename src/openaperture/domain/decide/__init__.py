@@ -10,6 +10,7 @@ Three rules hold whatever arrives, in whatever order, however often:
     losses.py     deadlines, losses, dead ends         sending.py    routes, and records that are refused
 """
 
+from dataclasses import replace
 from datetime import datetime
 
 from openaperture.domain import events as e
@@ -20,7 +21,7 @@ from openaperture.domain.decide.originals import handed_over
 from openaperture.domain.decide.people import from_person
 from openaperture.domain.decide.pieces import Kinds, reply
 from openaperture.domain.decide.sending import refused, routed, unsaved
-from openaperture.domain.decide.workers import from_worker
+from openaperture.domain.decide.workers import from_worker, last_words
 from openaperture.domain.history import Entry
 from openaperture.domain.moves import accepts, verify
 from openaperture.domain.workflow import Attempt, Workflow
@@ -34,6 +35,9 @@ def decide(workflow: Workflow, event: e.Event, now: datetime, kinds: Kinds) -> D
     if decision is None:
         return _out_of_place(workflow, event, now)
     verify(workflow.state, event, decision.workflow.state)
+    if decision.ended:
+        closed = replace(decision.workflow, closing=decision.ended[-1].attempt)
+        decision = replace(decision, workflow=closed)
     return decision
 
 
@@ -85,6 +89,8 @@ def _out_of_place(workflow: Workflow, event: e.Event, now: datetime) -> Decision
         case e.Claimed() | e.HeartbeatSeen():
             answers = reply(event.reply_to, event.key, "void", f"this attempt is over; {_standing(workflow)}")
             return Decision(workflow=workflow, answers=answers)
+        case e.Logged():
+            return last_words(workflow, event, now)
         case e.MilestoneCompleted() | e.MilestoneFailed():
             told = "completed" if isinstance(event, e.MilestoneCompleted) else "failed"
             text = f'worker {event.worker} says "{told}" of attempt {event.key}, which is over: nothing changes'

@@ -96,9 +96,23 @@ def _heartbeat(
 
 
 def _log(workflow: Workflow, attempt: Attempt, event: e.Logged, now: datetime) -> Decision:
+    longer, chunks = _kept(attempt, event, now)
+    return Decision(workflow=replace(workflow, live=(longer,)) if chunks else workflow, logs=chunks)
+
+
+def last_words(workflow: Workflow, event: e.Logged, now: datetime) -> Decision:
+    """Output of the attempt that has just ended, which the result overtook."""
+    if workflow.closing is None or workflow.closing.key != event.key or workflow.closing.worker != event.worker:
+        return Decision(workflow=workflow)
+    longer, chunks = _kept(workflow.closing, event, now)
+    return Decision(workflow=replace(workflow, closing=longer) if chunks else workflow, logs=chunks)
+
+
+def _kept(attempt: Attempt, event: e.Logged, now: datetime) -> tuple[Attempt, tuple[LogChunk, ...]]:
+    """The attempt, and the chunk unless it has left too much already."""
     size = sum(len(line) for line in event.lines)
     if attempt.log_bytes + size > MAX_LOG_BYTES:
-        return Decision(workflow=workflow)
+        return attempt, ()
     chunk = LogChunk(
         attempt=str(attempt.key),
         milestone=attempt.milestone,
@@ -106,8 +120,7 @@ def _log(workflow: Workflow, attempt: Attempt, event: e.Logged, now: datetime) -
         lines=tuple(event.lines),
         at=now,
     )
-    longer = replace(workflow, live=(replace(attempt, log_bytes=attempt.log_bytes + size),))
-    return Decision(workflow=longer, logs=(chunk,))
+    return replace(attempt, log_bytes=attempt.log_bytes + size), (chunk,)
 
 
 def failed(
