@@ -310,6 +310,16 @@ class WorkflowFilter:
     """Cursor: (created_at, id) of the last workflow of the page before."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """Something that a workflow asked for and that could not be done yet."""
+
+    kind: RowKind
+    error: str
+    again_at: datetime
+    """When it is tried next."""
+
+
 class Records(Protocol):
     """The reading side of a store, for people: the Manager and the command line."""
 
@@ -326,6 +336,10 @@ class Records(Protocol):
         ...
 
     async def list_logs(self, workflow_id: str, *, after: int = 0, limit: int = 1000) -> list[StoredLog]: ...
+
+    async def list_troubles(self, ids: Collection[str]) -> Mapping[str, Trouble]:
+        """Of those workflows whose rows in the outbox were deferred: why, the oldest one of each."""
+        ...
 
     async def count_outbox(self) -> int:
         """How many messages wait to be published."""

@@ -443,6 +443,17 @@ async def test_one_record_row_per_workflow_and_a_lease_on_it_stands(place: Place
     assert not await store.claim_row("nothing", "b", lease_seconds=20)
 
 
+async def test_what_could_not_be_done_yet_is_told_with_the_reason_and_the_next_try(place: Place) -> None:
+    store = place.store()
+    await store.commit([creation("w", outbox=[row("r1")]), creation("v", outbox=[row("r2", "v")])])
+    assert await store.list_troubles(["w", "v", "unknown"]) == {}
+    await store.settle_outbox(sent=[], deferred=[Deferred(id="r1", seconds=60, error="no queue")])
+    troubles = await store.list_troubles(["w", "v", "unknown"])
+    assert set(troubles) == {"w"}
+    assert (troubles["w"].kind, troubles["w"].error) == (RowKind.REQUEST, "no queue")
+    assert troubles["w"].again_at > (await store.load([])).now
+
+
 async def test_the_same_row_twice_is_kept_once(store: SqlStore) -> None:
     first = creation("w", outbox=[row("r")])
     await store.commit([first])

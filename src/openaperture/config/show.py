@@ -12,7 +12,6 @@ from openaperture.config.settings import Settings
 from openaperture.config.values import MASK, SecretUrl
 from openaperture.domain.milestones import MilestoneKind
 
-
 _NOT_SET = {"name", "exchange_by"}
 """Fields of a kind that no setting of its own gives."""
 

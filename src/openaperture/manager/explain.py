@@ -3,17 +3,24 @@
 from typing import assert_never
 
 from openaperture.client.models import Explanation
-from openaperture.domain.workflow import State, Workflow
+from openaperture.domain.workflow import State, Wire, Workflow
+from openaperture.ports import RowKind, Trouble
+
+_ERRANDS = {
+    RowKind.REQUEST: "cannot be requested",
+    RowKind.ROUTE: "cannot be requested, since the way to its workers cannot be looked up",
+    RowKind.RECORD: "waits until the workflow is recorded with the Manager",
+}
 
 
-def explain(workflow: Workflow) -> Explanation:
-    """One answer for every workflow: no wait is without a reason."""
+def explain(workflow: Workflow, trouble: Trouble | None = None) -> Explanation:
+    """One answer for every workflow: no wait is without a reason. `trouble` is what its outbox says."""
     state = workflow.state
     match state:
         case State.CREATED:
             return Explanation(code="not_started", text="nobody has asked to run it yet")
         case State.RUNNING:
-            return _running(workflow)
+            return _running(workflow, trouble)
         case State.WAITING:
             return _waiting(workflow)
         case State.HELD:
@@ -29,11 +36,17 @@ def explain(workflow: Workflow) -> Explanation:
             assert_never(state)
 
 
-def _running(workflow: Workflow) -> Explanation:
+def _running(workflow: Workflow, trouble: Trouble | None) -> Explanation:
     at_work = [attempt for attempt in workflow.live if attempt.worker is not None]
     if at_work:
         text = "; ".join(f"{attempt.milestone} runs at worker {attempt.worker}" for attempt in at_work)
         return Explanation(code="running", text=text, until=workflow.wake_at)
+    if trouble is not None and trouble.kind in _ERRANDS:
+        text = f"{workflow.current_milestone} {_ERRANDS[trouble.kind]}: {trouble.error}"
+        return Explanation(code="outbox", text=text, until=trouble.again_at)
+    if workflow.wire is Wire.TERMS:
+        text = f"{workflow.current_milestone} was sent to a worker, which answers when it is done"
+        return Explanation(code="sent", text=text, until=workflow.wake_at)
     text = f"{workflow.current_milestone} was requested and no worker has taken it yet"
     return Explanation(code="pickup", text=text, until=workflow.wake_at)
 

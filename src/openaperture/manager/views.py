@@ -11,24 +11,26 @@ from openaperture.client import models
 from openaperture.domain.times import elapsed_text
 from openaperture.domain.workflow import State, Workflow
 from openaperture.manager.explain import explain
-from openaperture.ports import HistoryEntry, StoredLog
+from openaperture.ports import HistoryEntry, StoredLog, Trouble
 
 
-def summary_of(workflow: Workflow, now: datetime) -> models.WorkflowSummary:
-    return models.WorkflowSummary(**_fields(workflow, now))
+def summary_of(workflow: Workflow, now: datetime, trouble: Trouble | None) -> models.WorkflowSummary:
+    return models.WorkflowSummary(**_fields(workflow, now, trouble))
 
 
 def workflow_of(
-    workflow: Workflow, now: datetime, entries: Sequence[HistoryEntry], attempts: Sequence[Mapping[str, Any]]
+    workflow: Workflow,
+    now: datetime,
+    trouble: Trouble | None,
+    entries: Sequence[HistoryEntry],
+    attempts: Sequence[Mapping[str, Any]],
 ) -> models.Workflow:
     event_log = [row.entry.text for row in entries]
-    return models.Workflow(**_fields(workflow, now), event_log=event_log, attempts=attempts_of(attempts))
+    return models.Workflow(**_fields(workflow, now, trouble), event_log=event_log, attempts=attempts_of(attempts))
 
 
 def attempts_of(rows: Sequence[Mapping[str, Any]]) -> list[models.Attempt]:
-    # The names of columns are a kind of text of their own, which is no key of a struct.
-    plain = [{str(name): value for name, value in row.items()} for row in rows]
-    return msgspec.convert(plain, list[models.Attempt])
+    return msgspec.convert(list(rows), list[models.Attempt])
 
 
 def event_of(row: HistoryEntry) -> models.Event:
@@ -55,9 +57,9 @@ def chunk_of(row: StoredLog) -> models.LogChunk:
     )
 
 
-def _fields(workflow: Workflow, now: datetime) -> dict[str, Any]:
+def _fields(workflow: Workflow, now: datetime, trouble: Trouble | None) -> dict[str, Any]:
     until = workflow.ended_at or now
-    return {**_release_fields(workflow), **_original_fields(workflow, until), **_our_fields(workflow)}
+    return {**_release_fields(workflow), **_original_fields(workflow, until), **_our_fields(workflow, trouble)}
 
 
 def _release_fields(workflow: Workflow) -> dict[str, Any]:
@@ -94,12 +96,12 @@ def _original_fields(workflow: Workflow, until: datetime) -> dict[str, Any]:
     }
 
 
-def _our_fields(workflow: Workflow) -> dict[str, Any]:
+def _our_fields(workflow: Workflow, trouble: Trouble | None) -> dict[str, Any]:
     return {
         "state": workflow.state.value,
         "reason": workflow.reason,
         "position": workflow.position,
-        "explanation": explain(workflow),
+        "explanation": explain(workflow, trouble),
         "outputs": {name: dict(outputs) for name, outputs in workflow.outputs.items()},
         "created_at": workflow.created_at,
         "started_at": workflow.started_at,

@@ -80,7 +80,9 @@ class WorkflowRoutes:
         found = await self._records.list_workflows(wanted, limit=limit + 1)
         page = found[:limit]
         headers = {"link": _next_link(request, page[-1])} if len(found) > limit else None
-        return answer([summary_of(workflow, now) for workflow in page], headers=headers)
+        troubles = await self._records.list_troubles([workflow.id for workflow in page])
+        summaries = [summary_of(workflow, now, troubles.get(workflow.id)) for workflow in page]
+        return answer(summaries, headers=headers)
 
     async def show(self, workflow_id: str) -> Response:
         return await self._show(await self._follower.get_workflow(workflow_id))
@@ -127,7 +129,8 @@ class WorkflowRoutes:
     async def _show(self, workflow: Workflow) -> Response:
         entries = await self._records.list_entries(workflow.id, limit=MAX_ENTRIES)
         attempts = await self._records.list_attempts(workflow.id)
-        return answer(workflow_of(workflow, datetime.now(UTC), entries, attempts))
+        trouble = (await self._records.list_troubles([workflow.id])).get(workflow.id)
+        return answer(workflow_of(workflow, datetime.now(UTC), trouble, entries, attempts))
 
 
 def _states(text: str) -> list[str]:

@@ -1,6 +1,6 @@
 """The reading side of the store, for people."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -11,7 +11,7 @@ from openaperture.database.errors import Rejected
 from openaperture.database.tables import attempts, events, logs, outbox, workflows
 from openaperture.domain.history import LogChunk
 from openaperture.domain.workflow import Workflow
-from openaperture.ports import HistoryEntry, StoredLog, WorkflowFilter
+from openaperture.ports import HistoryEntry, RowKind, StoredLog, Trouble, WorkflowFilter
 from openaperture.stores.rows import Unreadable, entry_of, lines_of, stand_in, workflow_of
 
 T = TypeVar("T")
@@ -61,6 +61,15 @@ class SqlRecords:
         )
         return await self._rows(query, _log_of)
 
+    async def list_troubles(self, ids: Collection[str]) -> Mapping[str, Trouble]:
+        query = (
+            select(outbox)
+            .where(outbox.c.workflow_id.in_(list(ids)), outbox.c.last_error.is_not(None))
+            .order_by(outbox.c.inserted_at.desc())
+        )
+        found = await self._rows(query, lambda row: (row.workflow_id, _trouble_of(row)))
+        return dict(found)
+
     async def count_outbox(self) -> int:
         query = select(func.count()).select_from(outbox)
         return await self._database.read(lambda connection: connection.scalars(query).one())
@@ -95,6 +104,10 @@ def _workflow_of(row: Row[Any]) -> Workflow:
         return workflow_of(row.document)
     except Unreadable as exc:
         return stand_in(row, str(exc))
+
+
+def _trouble_of(row: Row[Any]) -> Trouble:
+    return Trouble(kind=RowKind(row.kind), error=row.last_error, again_at=row.due_at)
 
 
 def _log_of(row: Row[Any]) -> StoredLog:
