@@ -13,6 +13,7 @@ from openaperture.codecs import json as json_codec
 from openaperture.codecs.notices import JsonNotices, TermNotices
 from openaperture.config import Settings
 from openaperture.database import Database
+from openaperture.domain.errors import ConfigError
 from openaperture.domain.milestones import MilestoneKind, table_of
 from openaperture.engine.decider import Decider, HandOver
 from openaperture.engine.outbox import OutboxWriter
@@ -68,6 +69,12 @@ class Core:
 @asynccontextmanager
 async def open_core(settings: Settings, observer: Observer) -> AsyncGenerator[Core]:
     """Open the database (its schema is brought up to date) and build what needs nothing else."""
+    if not settings.database:
+        problem = (
+            "database is not set, and the broker is one that others share: they would not see what is stored "
+            'here; write database = "postgresql://user:password@host/name", the same for all'
+        )
+        raise ConfigError([problem])
     database = await Database.open(settings.database)
     try:
         store = SqlStore(database, observer=observer)

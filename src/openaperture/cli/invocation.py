@@ -41,6 +41,10 @@ class Invocation:
         settings = self.settings(**overriding)
         try:
             settings.data_dir.mkdir(parents=True, exist_ok=True)
+            # It often lies in a work tree, and holds what nobody wants to commit.
+            ignore = settings.data_dir / ".gitignore"
+            if not ignore.exists():
+                ignore.write_text("*\n", encoding="utf-8")
         except OSError as exc:
             problem = f"the folder {settings.data_dir} cannot be made ({exc.strerror}); name another in data_dir"
             raise ConfigError([problem]) from exc

@@ -33,6 +33,7 @@ ENDED = frozenset({Mark.DONE, Mark.FAILED, Mark.CANCELLED})
 ENDS = frozenset({"workflow.completed", "workflow.failed", "workflow.cancelled"})
 """Events after which a release never moves again."""
 _OF_MILESTONE = {
+    "milestone.started": Mark.REQUESTED,
     "milestone.requested": Mark.REQUESTED,
     "milestone.claimed": Mark.RUNNING,
     "milestone.regained": Mark.RUNNING,
@@ -40,6 +41,8 @@ _OF_MILESTONE = {
     "milestone.completed": Mark.DONE,
     "milestone.failed": Mark.FAILED,
     "milestone.timed_out": Mark.FAILED,
+    "milestone.refused": Mark.FAILED,
+    "milestone.unclaimed": Mark.REQUESTED,
 }
 _OF_WORKFLOW = {
     "workflow.waiting": Mark.WAITING,
@@ -99,7 +102,8 @@ class Picture:
             self.ended_at = event.at
         if event.kind == "workflow.completed":
             self._finish_rows_before(len(self.rows), event.at)
-        elif row is not None:
+        elif row is not None and not (event.kind == "workflow.failed" and row.mark is Mark.PENDING):
+            # A workflow that fails before its milestone began does not blame it.
             _update(row, event, mark)
 
     def tell_output(self, chunk: LogChunk) -> None:

@@ -44,6 +44,7 @@ async def show(settings: Settings, given_id: str, style: Style) -> ExitCode:
     """One workflow with its attempts and its history."""
     async with open_session(settings) as session:
         workflow = await session.client.get_workflow(await session.find_id(given_id))
+        history = await session.client.list_events(workflow.id)
     if style is Style.JSON:
         show_json(workflow)
         return ExitCode.COMPLETED
@@ -51,9 +52,10 @@ async def show(settings: Settings, given_id: str, style: Style) -> ExitCode:
     for text in _described(workflow):
         console.print(text, soft_wrap=True)
     if workflow.attempts:
-        console.print(_attempts_of(workflow.attempts))
-    for line in workflow.event_log or ():
-        console.print(Text(f"  {one_line(line)}", style="dim"), soft_wrap=True)
+        console.print(_attempts_of(workflow.attempts, is_held=workflow.state == "held"))
+    for event in history.events:
+        line = f"  {event.at.astimezone():%Y-%m-%d %H:%M:%S}  {one_line(event.text)}"
+        console.print(Text(line, style="dim"), soft_wrap=True)
     return ExitCode.COMPLETED
 
 
@@ -108,17 +110,18 @@ def _described(workflow: Workflow) -> list[Text]:
     return [state, *(Text(f"{name}: {value}") for name, value in facts if value)]
 
 
-def _attempts_of(attempts: Sequence[Attempt]) -> Table:
+def _attempts_of(attempts: Sequence[Attempt], *, is_held: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("ATTEMPT", "MILESTONE", "WORKER", "OUTCOME", "TOOK", "MESSAGE"):
         table.add_column(heading, no_wrap=True, overflow="ellipsis")
+    under_way = "unknown" if is_held else "running"
     for attempt in attempts:
         took = (attempt.ended_at or datetime.now(UTC)) - (attempt.claimed_at or attempt.requested_at)
         cells = (
             attempt.attempt,
             attempt.milestone,
             attempt.worker or "",
-            attempt.outcome or ("running" if attempt.claimed_at else "requested"),
+            attempt.outcome or (under_way if attempt.claimed_at else "requested"),
             duration_text(max(0.0, took.total_seconds())),
             attempt.message or "",
         )

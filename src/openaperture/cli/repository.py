@@ -17,6 +17,7 @@ from openaperture.domain.errors import BadReference
 GIT_TIMEOUT_SECONDS = 30.0
 
 _SCP_FORM = re.compile(r"^[^/\\:]+@[^/\\:]+:")
+_SHORTHAND = re.compile(r"^[^/\\\s]+/[^/\\\s]+$")
 _FULL_HASH = re.compile(r"^[0-9a-f]{40}(?:[0-9a-f]{24})?$")
 # The repository is the user's own, and still nothing in its configuration may run: a look is no release.
 _GIT = ("git", "-c", "core.fsmonitor=", "-c", "core.hooksPath=/dev/null")
@@ -44,7 +45,7 @@ def _is_remote(named: str) -> bool:
     if "://" in named or _SCP_FORM.match(named):
         return True
     looks_like_path = named.startswith((".", "/", "~")) or Path(named).is_dir()
-    return not looks_like_path
+    return not looks_like_path and _SHORTHAND.match(named) is not None
 
 
 def _local(folder: Path, ref: str | None) -> Repository:

@@ -49,7 +49,7 @@ def release_text(workflow: WorkflowSummary) -> str:
 
 def summarise(workflow: WorkflowSummary, picture: Picture) -> list[Line]:
     """The end of a release that ended or is held."""
-    return [_result(workflow, picture), *_milestones(picture), *_failure(picture), *_next_step(workflow)]
+    return [_result(workflow, picture), *_milestones(picture), *_failure(picture), *_next_step(workflow, picture)]
 
 
 def _result(workflow: WorkflowSummary, picture: Picture) -> Line:
@@ -87,8 +87,8 @@ def _failure(picture: Picture) -> Iterator[Line]:
         yield Line(text=f"  | {line}", style="dim")
 
 
-def _next_step(workflow: WorkflowSummary) -> Iterator[Line]:
-    if workflow.state == "failed":
+def _next_step(workflow: WorkflowSummary, picture: Picture) -> Iterator[Line]:
+    if workflow.state == "failed" and any(row.tail for row in picture.rows):
         logs = f'"openaperture logs {workflow.id}"'
         yield Line(text=f"next: {logs} shows its whole output; repair the cause and run the release again")
     elif workflow.state == "held":

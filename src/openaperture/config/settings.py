@@ -138,7 +138,9 @@ class Settings(Section):
         """These settings with the defaults that follow from others."""
         data_dir = Path.cwd() / self.data_dir
         embedded = self.broker == EMBEDDED
-        queues = {kind.queue for kind in table_of(self.milestones).values() if kind.queue}
+        # Elsewhere, a kind that the configuration adds has workers of its own.
+        served = table_of(self.milestones if embedded else ())
+        queues = {kind.queue for kind in served.values() if kind.queue}
         follows: dict[str, object] = {
             "queues": tuple(sorted(queues)),
             "work_dir": data_dir / "work",
@@ -150,7 +152,7 @@ class Settings(Section):
         update: dict[str, object] = {"data_dir": data_dir, "worker": self.worker.model_copy(update=unset)}
         if self.manager_url and "notices" not in self.model_fields_set:
             update["notices"] = "terms"
-        if not self.database:
+        if not self.database and embedded:
             update["database"] = SecretUrl(f"sqlite:///{data_dir / 'openaperture.db'}")
         return self.model_copy(update=update)
 

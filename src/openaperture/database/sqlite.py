@@ -29,6 +29,9 @@ Work = Callable[[Connection], Any]
 LARGEST_GROUP = 256
 """Writes per transaction, so that one of them waits for a bounded number of others."""
 READERS = 2
+LOCK_SECONDS = 3.0
+"""How long another process may have the file before we give up."""
+LOCK_POLL_SECONDS = 0.05
 BUSY_SECONDS = 5.0
 """How long we wait for a lock on the file. Only a foreign tool can hold one."""
 WAL_LIMIT_BYTES = 64 * 1_048_576
@@ -60,7 +63,7 @@ class Sqlite:
             file.parent.mkdir(parents=True, exist_ok=True)
             # It holds the key of the attempt tokens: for its owner alone.
             file.touch(mode=0o600)
-            lock = OwnerLock.take(file) if owner_lock else None
+            lock = await _take_lock(file) if owner_lock else None
         except OSError as exc:
             raise ConfigError([f"{file} cannot be opened ({exc.strerror}); choose another path"]) from exc
         backend = cls(file, lock)
@@ -135,6 +138,19 @@ class Sqlite:
                 future.set_exception(outcome.error)
             else:
                 future.set_result(outcome)
+
+
+async def _take_lock(file: Path) -> OwnerLock:
+    """A short command may have the file for a moment: that is waited for. Raises ConfigError, OSError."""
+    tries_left = int(LOCK_SECONDS / LOCK_POLL_SECONDS)
+    while True:
+        try:
+            return OwnerLock.take(file)
+        except ConfigError:
+            if tries_left == 0:
+                raise
+        tries_left -= 1
+        await asyncio.sleep(LOCK_POLL_SECONDS)
 
 
 class _Failed:

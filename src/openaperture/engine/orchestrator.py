@@ -46,6 +46,7 @@ class Orchestrator:
     async def run(self) -> None:
         """Consume until drained."""
         consumer = await self._subscribe()
+        self._observer.emit("orchestrator.ready", queue=self._queue)
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._consuming = tasks.create_task(self._consume(consumer), name="orchestrator.consume")

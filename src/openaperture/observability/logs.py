@@ -8,7 +8,7 @@ import re
 import sys
 import traceback
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -119,6 +119,8 @@ def shown(name: str, value: Any) -> Any:
         return "***"
     if isinstance(value, BaseException):
         value = _described(value)
+    if isinstance(value, list | tuple):
+        return ", ".join(str(shown(name, item)) for item in cast("list[object]", value))
     if isinstance(value, str):
         return _URL_PASSWORD.sub(r"\1:***@", value)
     return value if isinstance(value, int | float) or value is None else str(value)

@@ -33,6 +33,15 @@ def commit(folder: Path, text: str) -> None:
     git(folder, "commit", "-qm", text)
 
 
+@pytest.mark.parametrize("named", ["nowhere", "--upload-pack=touch x", "a b/c", "a/b/c"])
+def test_what_is_neither_a_folder_nor_an_address_is_refused_at_once(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadReference, match="there is no folder"):
+        find_repository(named, None)
+
+
 @pytest.mark.parametrize(
     "named",
     [
@@ -41,7 +50,6 @@ def commit(folder: Path, text: str) -> None:
         "git@github.com:acme/shop.git",
         "acme/shop",
         "file:///etc",
-        "--upload-pack=touch x",
     ],
 )
 def test_what_is_no_folder_is_passed_on_for_the_worker_to_judge(

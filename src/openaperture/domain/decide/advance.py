@@ -47,7 +47,7 @@ def enter(workflow: Workflow, now: datetime, kinds: Kinds) -> Decision:
         text = f"workflow completed after {elapsed_text(workflow.started_at, now)}"
         return Decision(workflow=done, entries=(Entry(kind="workflow.completed", text=text, at=now),))
     if problem := problem_of_milestones(fresh, kinds):
-        return fail(fresh, problem, now)
+        return fail(replace(fresh, step_started_at=None), problem, now)
     milestone = workflow.release.milestones[workflow.position]
     text = f"milestone {milestone} started"
     started = Entry(kind="milestone.started", text=text, at=now, details={"milestone": milestone})
@@ -174,7 +174,8 @@ def wait(workflow: Workflow, reason: Wait, now: datetime) -> Decision:
 
 def fail(workflow: Workflow, reason: str, now: datetime) -> Decision:
     failed = replace(workflow, state=State.FAILED, live=(), wait=None, cancel_by=None, reason=reason, ended_at=now)
-    if (milestone := workflow.current_milestone) is not None and milestone not in failed.step_durations:
+    milestone = workflow.current_milestone
+    if workflow.step_started_at and milestone is not None and milestone not in failed.step_durations:
         elapsed = elapsed_text(workflow.step_started_at, now)
         failed = replace(failed, step_durations={**failed.step_durations, milestone: elapsed})
     entry = Entry(kind="workflow.failed", text=reason, at=now, success=False)
