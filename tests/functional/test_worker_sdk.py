@@ -191,6 +191,16 @@ async def test_a_plain_function_runs_in_a_thread_and_its_exception_is_the_reason
         assert isinstance((await events.wait_for("handler.failed"))["error"], KeyError)
 
 
+async def test_an_object_that_is_called_like_a_coroutine_is_one(site: BrokerSite) -> None:
+    async with desk_and_worker(site) as (desk, worker, _):
+        gate = Gate()
+        gate.open.set()
+        worker.milestone("build")(gate)
+        await desk.ask()
+        await desk.hear(m.Completed)
+        assert gate.begun == 1
+
+
 async def test_a_failure_that_says_so_is_told_without_a_traceback(site: BrokerSite) -> None:
     async with desk_and_worker(site) as (desk, worker, events):
 

@@ -108,7 +108,10 @@ def pipelined(connection: Connection) -> Generator[None]:
         with raw.pipeline():
             yield
     except error as exc:
-        # Found out at the end of the pipeline, out of SQLAlchemy's sight.
+        # Found out at the end of the pipeline, out of SQLAlchemy's sight: it has to be told that the connection
+        # is dead, or it rolls back on it, and that error is nobody's.
+        if raw.broken:
+            connection.invalidate(exc)
         raise DBAPIError(None, None, exc, connection_invalidated=raw.broken) from exc
 
 

@@ -8,6 +8,7 @@ a redelivery would count against the delivery limit of a quorum queue.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 
 from openaperture.domain.errors import BadMessage, TryLater
@@ -77,11 +78,10 @@ class Orchestrator:
                 members.append(delivery)
             except BadMessage as exc:
                 await self._park(consumer, delivery, str(exc))
-        if not items:
-            return
-        outcomes = await self._apply(items)
+        outcomes = await self._apply(items) if items else []
         if outcomes is None:
             await consumer.requeue(members)
+            self._tell(deliveries, Counter(), requeued=len(members))
             return
         done: list[Delivery] = []
         for item, delivery, outcome in zip(items, members, outcomes, strict=True):
@@ -90,7 +90,19 @@ class Orchestrator:
             else:
                 await self._park(consumer, delivery, _why_parked(item, outcome))
         await consumer.ack(done)
-        self._observer.emit("batch.settled", handled=len(done), parked=len(deliveries) - len(done))
+        self._tell(deliveries, Counter(outcomes))
+
+    def _tell(self, deliveries: Sequence[Delivery], outcomes: Counter[Outcome], *, requeued: int = 0) -> None:
+        """Where every delivery went (invariant I9): the counts add up to what was received."""
+        applied, duplicates = outcomes[Outcome.APPLIED], outcomes[Outcome.DUPLICATE]
+        self._observer.emit(
+            "batch.settled",
+            received=len(deliveries),
+            applied=applied,
+            duplicates=duplicates,
+            parked=len(deliveries) - applied - duplicates - requeued,
+            requeued=requeued,
+        )
 
     async def _subscribe(self) -> Consumer:
         backoff = Backoff()

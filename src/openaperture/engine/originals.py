@@ -20,7 +20,8 @@ def recorded_fields(workflow: Workflow, now: datetime) -> dict[str, Any]:
         "elapsed_step_time": elapsed_text(workflow.step_started_at, workflow.ended_at or now),
         "elapsed_workflow_time": elapsed_text(workflow.started_at, workflow.ended_at or now),
         "workflow_duration": elapsed_text(workflow.started_at, workflow.ended_at) if workflow.ended_at else None,
-        "workflow_error": workflow.state in {State.FAILED, State.CANCELLED},
+        # From the moment of a cancel on: what somebody wrote there to ask for it must stay.
+        "workflow_error": workflow.state in {State.FAILED, State.CANCELLED, State.CANCELLING},
         "workflow_completed": workflow.ended,
         "scheduled_start_time": _start_time(workflow.release.scheduled_start_time),
     }

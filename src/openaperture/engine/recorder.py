@@ -75,7 +75,8 @@ class Recorder:
         workflow = loaded.workflows.get(workflow_id)
         if workflow is None:
             raise ManagerUnavailable(f"workflow {workflow_id} cannot be read, so it cannot be recorded")
-        if not workflow.ended and await self._is_cancelled_there(workflow_id):
+        may_be_cancelled = not workflow.ended and workflow.state is not State.CANCELLING
+        if may_be_cancelled and await self._is_cancelled_there(workflow_id):
             await self._apply(workflow_id, CancelRequested(by=BY))
             return None
         try:

@@ -163,12 +163,14 @@ class Relay:
             handled = self._handled.copy()
             try:
                 await self._save(handled, decider)
-                backoff.reset()
             except TryLater as exc:
-                # Left to their leases: the rows are still in the database and will be sent again.
                 self._observer.emit("relay.unsettled", count=len(handled), error=exc)
                 await self._clock.sleep(backoff.next_seconds())
-            self._forget(handled)
+                # Once more, with what has come meanwhile. Only a crash now sends these rows again.
+                self._news.set()
+            else:
+                backoff.reset()
+                self._forget(handled)
 
     async def _save(self, handled: Sequence[tuple[OutboxRow, Handled]], decider: Decider) -> None:
         """Tell the workflows first, then delete the rows: a crash between only tells them twice."""

@@ -216,8 +216,8 @@ class Run:
     async def _call(self, handler: Handler) -> Returned:
         if self._stop is not None:
             raise asyncio.CancelledError
-        if inspect.iscoroutinefunction(handler):
-            return cast("Returned", await handler(self.context))
+        if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__):
+            return await cast("Awaitable[Returned]", handler(self.context))
         self._thread = _in_thread(partial(cast("Callable[[Context], Returned]", handler), self.context))
         return await self._thread
 
