@@ -97,6 +97,8 @@ class WorkflowSummary(Struct, kw_only=True, frozen=True):
     position: int = 0
     """Index into the milestones; their number once all are done."""
     explanation: Explanation
+    progress: float | None = None
+    """How much of the running milestone is done, from 0 to 1, if its worker says."""
     outputs: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
     """Milestone -> name -> text."""
     created_at: datetime | None = None

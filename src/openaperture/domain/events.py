@@ -41,6 +41,7 @@ class HeartbeatSeen:
     reply_to: str | None = None
     run_seconds: float | None = None
     on_loss: OnLoss | None = None
+    progress: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

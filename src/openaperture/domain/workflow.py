@@ -74,6 +74,8 @@ class Attempt:
     on_loss: OnLoss
     run_seconds: float
     log_bytes: int = 0
+    progress: float | None = None
+    """How much is done, from 0 to 1, as its worker says."""
     route: Route | None = None
     """Where its request goes, once that was looked up."""
     again: bool = False

@@ -167,6 +167,7 @@ def _callback(message: m.AnyCallback, key: AttemptKey) -> e.Event:
                 reply_to=message.reply_to,
                 run_seconds=message.timeout_seconds,
                 on_loss=OnLoss(message.on_loss) if message.on_loss in set(OnLoss) else None,
+                progress=message.progress,
             )
         case m.Log():
             return e.Logged(key=key, worker=worker, sequence=message.sequence, lines=message.lines)

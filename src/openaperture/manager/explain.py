@@ -3,7 +3,7 @@
 from typing import assert_never
 
 from openaperture.client.models import Explanation
-from openaperture.domain.workflow import State, Wire, Workflow
+from openaperture.domain.workflow import Attempt, State, Wire, Workflow
 from openaperture.ports import RowKind, Trouble
 
 _ERRANDS = {
@@ -39,7 +39,7 @@ def explain(workflow: Workflow, trouble: Trouble | None = None) -> Explanation:
 def _running(workflow: Workflow, trouble: Trouble | None) -> Explanation:
     at_work = [attempt for attempt in workflow.live if attempt.worker is not None]
     if at_work:
-        text = "; ".join(f"{attempt.milestone} runs at worker {attempt.worker}" for attempt in at_work)
+        text = "; ".join(_at_work(attempt) for attempt in at_work)
         return Explanation(code="running", text=text, until=workflow.wake_at)
     if trouble is not None and trouble.kind in _ERRANDS:
         text = f"{workflow.current_milestone} {_ERRANDS[trouble.kind]}: {trouble.error}"
@@ -49,6 +49,11 @@ def _running(workflow: Workflow, trouble: Trouble | None) -> Explanation:
         return Explanation(code="sent", text=text, until=workflow.wake_at)
     text = f"{workflow.current_milestone} was requested and no worker has taken it yet"
     return Explanation(code="pickup", text=text, until=workflow.wake_at)
+
+
+def _at_work(attempt: Attempt) -> str:
+    done = "" if attempt.progress is None else f", {attempt.progress:.0%} done"
+    return f"{attempt.milestone} runs at worker {attempt.worker}{done}"
 
 
 def _waiting(workflow: Workflow) -> Explanation:

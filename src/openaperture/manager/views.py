@@ -102,6 +102,7 @@ def _our_fields(workflow: Workflow, trouble: Trouble | None) -> dict[str, Any]:
         "reason": workflow.reason,
         "position": workflow.position,
         "explanation": explain(workflow, trouble),
+        "progress": next((attempt.progress for attempt in workflow.live), None),
         "outputs": {name: dict(outputs) for name, outputs in workflow.outputs.items()},
         "created_at": workflow.created_at,
         "started_at": workflow.started_at,

@@ -248,6 +248,12 @@ def test_a_person_says_what_became_of_a_held_deploy(
     )
 
 
+def test_progress_is_kept_until_the_worker_says_another() -> None:
+    half = told(claimed("build"), e.HeartbeatSeen(key=FIRST, worker="ann", progress=0.5), at=after(10))
+    silent = told(half, e.HeartbeatSeen(key=FIRST, worker="ann"), at=after(20))
+    assert [attempt.progress for attempt in silent.live] == [0.5]
+
+
 def test_a_milestone_that_runs_too_long_fails_though_its_worker_lives() -> None:
     workflow = told(claimed("build"), e.HeartbeatSeen(key=FIRST, worker="ann", run_seconds=100), at=after(50))
     workflow = told(workflow, e.HeartbeatSeen(key=FIRST, worker="ann"), at=after(99))

@@ -81,6 +81,7 @@ def _heartbeat(
         run_seconds=run_seconds,
         run_until=attempt.claimed_at + timedelta(seconds=run_seconds),
         on_loss=event.on_loss or attempt.on_loss,
+        progress=attempt.progress if event.progress is None else event.progress,
     )
     renewed = replace(workflow, live=(alive,))
     if workflow.state is State.CANCELLING:
