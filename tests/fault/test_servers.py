@@ -15,6 +15,12 @@ def test_a_killed_rabbitmq_comes_back_on_its_port_with_its_confirmed_messages(ra
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         channel = connection.channel()
         channel.queue_declare("survivors", durable=True)
+    # RabbitMQ writes down what queues there are some seconds later: a kill right now would lose the queue itself.
+    rabbit_server.stop()
+    rabbit_server.start()
+    first_pid = rabbit_server.pid
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        channel = connection.channel()
         channel.confirm_delivery()
         channel.basic_publish(
             "", "survivors", b"still here", pika.BasicProperties(delivery_mode=2), mandatory=True

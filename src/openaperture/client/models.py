@@ -32,7 +32,7 @@ class Explanation(Struct, kw_only=True, frozen=True):
     """Why a workflow stands where it stands, as data and as a sentence."""
 
     code: str
-    """not_started | pickup | running | scheduled | backoff | undeliverable | held | cancelling |
+    """not_started | outbox | pickup | sent | running | scheduled | backoff | undeliverable | held | cancelling |
     completed | failed | cancelled"""
     text: str
     until: datetime | None = None

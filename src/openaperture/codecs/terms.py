@@ -18,7 +18,7 @@ from openaperture.domain.messages import OriginalMessage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMES = frozenset({"workflow_start_time", "step_time"})
-_FIELDS = frozenset(OriginalMessage.__struct_fields__)
+_FIELDS = frozenset(OriginalMessage.__struct_fields__) - {"other_force_build"}
 _MEGA = 1_000_000
 FIRST_BYTE = 131
 """Of every term, and of no JSON."""
@@ -35,6 +35,8 @@ def decode(body: bytes) -> OriginalMessage:
             raise BadMessage("the map has a key that is no atom; the fields of a workflow are atoms")
         if key.name in _FIELDS:
             fields[key.name] = _instant(value, key.name) if key.name in _TIMES else _plain(value, key.name)
+    if not isinstance(fields.get("force_build"), bool):
+        fields["other_force_build"] = fields.pop("force_build", None)
     try:
         message: OriginalMessage = msgspec.convert(fields, OriginalMessage)
     except msgspec.ValidationError as exc:

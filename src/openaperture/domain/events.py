@@ -111,6 +111,13 @@ class Routed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """The broker has the request of this attempt. Told of workers that never say that they began."""
+
+    key: AttemptKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RouteRefused:
     """There is no way to workers of this attempt; `condition` is a stable word for why."""
 
@@ -182,5 +189,5 @@ class Resolved:
 
 FromWorker = Claimed | HeartbeatSeen | Logged | Noted | MilestoneCompleted | MilestoneFailed | Released
 FromPerson = CancelRequested | Resolved
-OfRequest = Undeliverable | Routed | RouteRefused
+OfRequest = Undeliverable | Routed | RouteRefused | Sent
 Event = Created | StartRequested | FromWorker | HandedOver | OfRequest | Unsaved | Forged | Woken | FromPerson

@@ -65,6 +65,8 @@ class StartMessage(WorkflowFields, kw_only=True):
 class OriginalMessage(WorkflowFields, kw_only=True):
     """A workflow as the original sends it, as Erlang terms: 35 keys with this struct's names."""
 
+    other_force_build: Any = None
+    """`force_build`, when the caller of `execute` sent something else than a boolean: it travels as it came."""
     workflow_start_time: datetime | None = None
     step_time: datetime | None = None
     """When the milestone was asked for. A worker sends it back, and so names the attempt."""

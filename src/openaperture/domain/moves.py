@@ -39,6 +39,7 @@ MOVES: Mapping[State, Mapping[type[e.Event], frozenset[State]]] = {
         e.HandedOver: _NEXT_MILESTONE,
         e.Undeliverable: frozenset({_R, _W, _FAIL}),
         e.Routed: frozenset({_R}),
+        e.Sent: frozenset({_R}),
         e.RouteRefused: frozenset({_FAIL}),
         e.Unsaved: frozenset({_FAIL}),
         e.Woken: frozenset({_R, _W, _H, _FAIL}),

@@ -14,7 +14,7 @@ from openaperture.domain.times import elapsed_text
 from openaperture.domain.workflow import TERMINAL, State, Workflow
 
 MAX_LOG_LINES = 1_000
-MAX_LOG_CHARACTERS = 200_000
+MAX_LOG_BYTES = 400_000
 """Of the log that travels in every message; the oldest lines go first. The history keeps all."""
 
 
@@ -94,9 +94,9 @@ def with_log(workflow: Workflow, notes: Sequence[Note]) -> Workflow:
     if not notes:
         return workflow
     lines = [*workflow.event_log, *(f"{prefix_of(workflow)} {note.text}" for note in notes)][-MAX_LOG_LINES:]
-    room = MAX_LOG_CHARACTERS
+    room = MAX_LOG_BYTES
     kept = len(lines)
-    while kept and (room := room - len(lines[kept - 1])) >= 0:
+    while kept and (room := room - len(lines[kept - 1].encode())) >= 0:
         kept -= 1
     return replace(workflow, event_log=tuple(lines[kept:]))
 

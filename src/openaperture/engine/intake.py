@@ -101,6 +101,7 @@ def _carried(message: m.OriginalMessage) -> dict[str, Any]:
     """What travels in messages of the original and nowhere else. Nil says nothing, and takes nothing away."""
     fields = {
         "workflow_id": message.workflow_id,
+        "force_build": message.other_force_build,
         "source_repo_git_ref": message.source_repo_git_ref,
         "deployment_repo_git_ref": message.deployment_repo_git_ref,
         "docker_build_etcd_token": message.docker_build_etcd_token,

@@ -47,7 +47,7 @@ def message_fields(
         "workflow_start_time": workflow.started_at,
         "step_time": attempt.requested_at,
         "scheduled_start_time": workflow.release.scheduled_start_time,
-        "force_build": workflow.release.force_build,
+        "force_build": carried.get("force_build", workflow.release.force_build),
         "build_messaging_exchange_id": workflow.release.build_messaging_exchange_id,
         "deploy_messaging_exchange_id": workflow.release.deploy_messaging_exchange_id,
         "docker_build_etcd_token": built_in or carried.get("docker_build_etcd_token"),

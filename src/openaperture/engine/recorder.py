@@ -7,6 +7,7 @@ A PUT whose outcome is unknown is made again: it only ever tells the newest stat
 in the Manager (its `workflow_error` set) becomes one here before anything is overwritten.
 """
 
+import asyncio
 from typing import Any, Protocol
 
 from openaperture.domain.errors import (
@@ -26,8 +27,10 @@ from openaperture.engine.ports import Register
 from openaperture.engine.senders import Handled, deferral
 from openaperture.ports import Clock, Observer, OutboxRow, Recorded, Records, Store, WorkflowFilter
 
-LEASE_SECONDS = 60.0
-"""Longer than a look and a PUT with all their tries may take."""
+RECORD_SECONDS = 15.0
+"""One look and one PUT, with all their tries."""
+LEASE_SECONDS = 20.0
+"""Longer than that, and short enough that a peer takes over soon when we die."""
 FREED_LEASE_SECONDS = 5.0
 MAX_TURNS = 20
 """States recorded in one go before the others get their turn."""
@@ -60,13 +63,17 @@ class Recorder:
             for _ in range(MAX_TURNS):
                 if not await self._store.claim_row(row.id, self._owner, lease_seconds=LEASE_SECONDS):
                     break
-                recorded = await self._record(row.workflow_id)
+                async with asyncio.timeout(RECORD_SECONDS):
+                    recorded = await self._record(row.workflow_id)
                 if recorded is not None:
                     freed += recorded.freed
         except (TryLater, AccessRefused, UnusableAnswer) as exc:
             self._observer.emit("record.deferred", workflow_id=row.workflow_id, error=exc)
-            deferred = deferral(row, exc)
-            return Handled(deferred=deferred.deferred, freed=freed)
+            return Handled(deferred=deferral(row, exc).deferred, freed=freed)
+        except TimeoutError:
+            late = ManagerUnavailable(f"the Manager did not answer within {RECORD_SECONDS:.0f} s")
+            self._observer.emit("record.deferred", workflow_id=row.workflow_id, error=late)
+            return Handled(deferred=deferral(row, late).deferred, freed=freed)
         return Handled(is_settled=True, freed=freed)
 
     async def _record(self, workflow_id: str) -> Recorded | None:

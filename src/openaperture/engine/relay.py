@@ -25,7 +25,7 @@ from openaperture.runtime.backoff import Backoff
 
 FRESH_SECONDS = 4.0
 """A row at hand for longer than this is left to the sweep: its lease of 5 s may be over."""
-LEASE_SECONDS = 60.0
+LEASE_SECONDS = 20.0
 """Lease of a swept row: longer than what is asked may take."""
 PUBLISH_SECONDS = 10.0
 MAX_AT_HAND = 5_000

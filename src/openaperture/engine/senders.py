@@ -4,19 +4,21 @@ A sender may be called for one row more than once, also at two places at once: p
 twice, looking up a route twice and recording a newer state than asked for are all harmless.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from openaperture.domain.errors import (
     AccessRefused,
     BrokerUnavailable,
+    ManagerUnavailable,
     OpenApertureError,
     RouteRefused,
     TryLater,
     Unroutable,
     UnusableAnswer,
 )
-from openaperture.domain.events import Routed, Undeliverable
+from openaperture.domain.events import Routed, Sent, Undeliverable
 from openaperture.domain.events import RouteRefused as RouteRefusedEvent
 from openaperture.domain.milestones import MilestoneKind, kind_of
 from openaperture.domain.routes import Need, Route
@@ -25,6 +27,8 @@ from openaperture.engine.intake import Item
 from openaperture.engine.ports import Deliver, Routes
 from openaperture.ports import Deferred, Message, Observer, OutboxRow, Store
 
+LOOK_UP_SECONDS = 15.0
+"""All look-ups of one route together: less than the lease of a row."""
 MAX_NOTICE_TRIES = 10
 """After some minutes a note that no queue takes is given up: nobody waits for it."""
 
@@ -65,7 +69,10 @@ class RequestSender:
             return Handled(items=[Item(workflow_id=row.workflow_id, event=event)])
         except (BrokerUnavailable, TryLater) as exc:
             return deferral(row, exc)
-        return Handled()
+        if row.content_type is not None:
+            return Handled()
+        # A worker of the original says nothing until it is done: its time begins now.
+        return Handled(items=[Item(workflow_id=row.workflow_id, event=Sent(key=key_of(row)))])
 
 
 class NoticeSender:
@@ -115,12 +122,15 @@ class RouteFinder:
             attempt = workflow.find_attempt(key_of(row)) if workflow else None
             if workflow is None or attempt is None:
                 return Handled()
-            route = await self._find(workflow, attempt)
+            async with asyncio.timeout(LOOK_UP_SECONDS):
+                route = await self._find(workflow, attempt)
         except RouteRefused as exc:
             refused = RouteRefusedEvent(key=key_of(row), condition=exc.condition, reason=str(exc))
             return Handled(items=[Item(workflow_id=row.workflow_id, event=refused)])
         except (TryLater, AccessRefused, UnusableAnswer) as exc:
             return deferral(row, exc)
+        except TimeoutError:
+            return deferral(row, ManagerUnavailable("the Manager took too long to say where its workers are"))
         return Handled(items=[Item(workflow_id=row.workflow_id, event=Routed(key=attempt.key, route=route))])
 
     async def _find(self, workflow: Workflow, attempt: Attempt) -> Route:

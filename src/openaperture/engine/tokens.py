@@ -23,11 +23,11 @@ class TokenMint:
     def find_key(self, workflow_id: str, token: str) -> AttemptKey | None:
         """The attempt that the token proves, or None when it was not made by us for this workflow."""
         name, _, mac = token.rpartition(".")
-        if not hmac.compare_digest(self._mac(workflow_id, name).encode(), mac.encode()):
+        if not hmac.compare_digest(self._mac(workflow_id, name).encode(), mac.encode(errors="surrogatepass")):
             return None
         generation, position, number = (int(part) for part in name.split("."))
         return AttemptKey(generation=generation, position=position, number=number)
 
     def _mac(self, workflow_id: str, name: str) -> str:
-        digest = hmac.new(self._key, f"{workflow_id}\n{name}".encode(), sha256).digest()
+        digest = hmac.new(self._key, f"{workflow_id}\n{name}".encode(errors="surrogatepass"), sha256).digest()
         return urlsafe_b64encode(digest).decode().rstrip("=")

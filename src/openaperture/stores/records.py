@@ -65,6 +65,8 @@ class SqlRecords:
         query = (
             select(outbox)
             .where(outbox.c.workflow_id.in_(list(ids)), outbox.c.last_error.is_not(None))
+            # A note that waits holds nothing up, and would hide what does.
+            .where(outbox.c.kind != RowKind.NOTICE.value)
             .order_by(outbox.c.inserted_at.desc())
         )
         found = await self._rows(query, lambda row: (row.workflow_id, _trouble_of(row)))

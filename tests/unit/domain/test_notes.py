@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from openaperture.domain.history import Entry
 from openaperture.domain.notes import (
-    MAX_LOG_CHARACTERS,
+    MAX_LOG_BYTES,
     MAX_LOG_LINES,
     Note,
     email_of,
@@ -143,11 +143,11 @@ def test_a_line_of_the_log_is_the_prefix_and_the_text() -> None:
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.lists(st.integers(0, MAX_LOG_CHARACTERS + 10), max_size=6), st.integers(0, MAX_LOG_LINES + 50))
+@given(st.lists(st.integers(0, MAX_LOG_BYTES + 10), max_size=6), st.integers(0, MAX_LOG_LINES + 50))
 def test_a_log_stays_within_its_bounds_and_keeps_its_newest_lines(sizes: list[int], short: int) -> None:
     before = tuple("x" * size for size in sizes) + ("y",) * short
     log = with_log(replace(RUNNING, event_log=before), [Note(text="the last word")]).event_log
     assert len(log) <= MAX_LOG_LINES
-    assert sum(map(len, log)) <= MAX_LOG_CHARACTERS
+    assert sum(len(line.encode()) for line in log) <= MAX_LOG_BYTES
     assert log[-1].endswith("the last word")
     assert log[:-1] == (before[-len(log) + 1 :] if len(log) > 1 else ())

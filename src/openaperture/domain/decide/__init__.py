@@ -20,7 +20,7 @@ from openaperture.domain.decide.losses import undeliverable, wake
 from openaperture.domain.decide.originals import handed_over
 from openaperture.domain.decide.people import from_person
 from openaperture.domain.decide.pieces import Kinds, reply
-from openaperture.domain.decide.sending import refused, routed, unsaved
+from openaperture.domain.decide.sending import refused, routed, sent, unsaved
 from openaperture.domain.decide.workers import from_worker, last_words
 from openaperture.domain.history import Entry
 from openaperture.domain.moves import accepts, verify
@@ -58,7 +58,7 @@ def _answer(workflow: Workflow, event: e.Event, now: datetime, kinds: Kinds) -> 
             return unsaved(workflow, event, now)
         case e.Forged():
             return None
-        case e.Undeliverable() | e.Routed() | e.RouteRefused():
+        case e.Undeliverable() | e.Routed() | e.RouteRefused() | e.Sent():
             return _of_request(workflow, event, now, kinds)
         case _:
             attempt = workflow.find_attempt(event.key)
@@ -67,9 +67,7 @@ def _answer(workflow: Workflow, event: e.Event, now: datetime, kinds: Kinds) -> 
             return from_worker(workflow, attempt, event, now, kinds)
 
 
-def _of_request(
-    workflow: Workflow, event: e.Undeliverable | e.Routed | e.RouteRefused, now: datetime, kinds: Kinds
-) -> Decision:
+def _of_request(workflow: Workflow, event: e.OfRequest, now: datetime, kinds: Kinds) -> Decision:
     """What became of a request on its way. Of no meaning once a worker has it, or it was replaced."""
     attempt = workflow.find_attempt(event.key)
     if attempt is None or attempt.worker is not None:
@@ -79,6 +77,8 @@ def _of_request(
             return routed(workflow, attempt, event, now, kinds)
         case e.RouteRefused():
             return refused(workflow, attempt, event, now, kinds)
+        case e.Sent():
+            return sent(workflow, attempt, now, kinds)
         case e.Undeliverable():
             return undeliverable(workflow, attempt, event.reason, now)
 

@@ -68,16 +68,16 @@ def request(workflow: Workflow, now: datetime, kinds: Kinds) -> Decision:
 def next_attempt(workflow: Workflow, now: datetime, kinds: Kinds) -> Attempt:
     milestone = workflow.release.milestones[workflow.position]
     kind = kind_of(kinds, milestone)
-    # Workers of the original claim nothing and send no heartbeat: only how long they may run bounds them.
+    # Workers of the original claim nothing. Until the broker has their request, it only has to get there.
     claims = workflow.wire is Wire.JSON or kind.queue is None
+    pickup_seconds = kind.pickup_seconds if claims else kind.pickup_limit_seconds
     return Attempt(
         key=AttemptKey(
             generation=workflow.generation, position=workflow.position, number=workflow.last_number + 1
         ),
         milestone=milestone,
         requested_at=now,
-        pickup_by=now + timedelta(seconds=kind.pickup_seconds) if claims else None,
-        run_until=None if claims else now + timedelta(seconds=kind.run_seconds),
+        pickup_by=now + timedelta(seconds=pickup_seconds),
         on_loss=kind.on_loss,
         run_seconds=kind.run_seconds,
     )

@@ -1,7 +1,7 @@
 """What the Manager has to say about a request: where it goes, or that it goes nowhere."""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from openaperture.domain import events as e
 from openaperture.domain.commands import Decision, Dispatch
@@ -9,7 +9,7 @@ from openaperture.domain.decide.advance import fail, fail_milestone
 from openaperture.domain.decide.pieces import Kinds, about, before, end, with_ended
 from openaperture.domain.history import Entry
 from openaperture.domain.milestones import kind_of
-from openaperture.domain.workflow import Attempt, Workflow
+from openaperture.domain.workflow import Attempt, Wire, Workflow
 
 
 def routed(workflow: Workflow, attempt: Attempt, event: e.Routed, now: datetime, kinds: Kinds) -> Decision:
@@ -30,6 +30,15 @@ def routed(workflow: Workflow, attempt: Attempt, event: e.Routed, now: datetime,
     )
     entries = (*_redirection(workflow, attempt, now, kinds), entry)
     return Decision(workflow=sent, entries=entries, dispatches=dispatches)
+
+
+def sent(workflow: Workflow, attempt: Attempt, now: datetime, kinds: Kinds) -> Decision:
+    """From now on a worker of the original may be at it: only how long it may run bounds it."""
+    is_told_to_itself = kind_of(kinds, attempt.milestone).queue is None
+    if workflow.wire is Wire.JSON or attempt.run_until is not None or is_told_to_itself:
+        return Decision(workflow=workflow)
+    begun = replace(attempt, pickup_by=None, run_until=now + timedelta(seconds=attempt.run_seconds))
+    return Decision(workflow=replace(workflow, live=(begun,)))
 
 
 def refused(workflow: Workflow, attempt: Attempt, event: e.RouteRefused, now: datetime, kinds: Kinds) -> Decision:
