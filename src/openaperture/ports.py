@@ -51,6 +51,11 @@ class Consumer(Protocol):
     Settling a delivery of a session that has ended is silently nothing: the broker redelivers it.
     """
 
+    @property
+    def is_subscribed(self) -> bool:
+        """Whether messages would come now: not while the broker is away, nor while paused or closed."""
+        ...
+
     async def receive(self, limit: int) -> list[Delivery]:
         """Wait for at least one delivery; return all that are ready, up to `limit`, oldest first."""
         ...
@@ -222,15 +227,6 @@ class Deferred:
     error: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
-    """Answer to `Store.settle_record`."""
-
-    again: bool
-    """A newer version asks to be recorded already."""
-    freed: Sequence[OutboxRow] = ()
-
-
 class Store(Protocol):
     """The engine's truth. A method that raises StoreUnavailable may have taken effect: load and look."""
 
@@ -257,7 +253,7 @@ class Store(Protocol):
 
     async def settle_record(
         self, workflow_id: str, version: int, *, live: Collection[str], owner: str, lease_seconds: float
-    ) -> Recorded:
+    ) -> list[OutboxRow]:
         """The Manager has this version: delete its RECORD row, and free the rows that waited for it.
 
         Requests of attempts that are not `live` any more are deleted instead. What is freed is leased to

@@ -475,6 +475,110 @@ async def test_one_slot_serves_two_queues_in_turn(site: BrokerSite) -> None:
             listening.cancel()
 
 
+async def test_few_slots_serve_many_messages_on_several_queues(site: BrokerSite) -> None:
+    """A message that finds no slot must not go round between worker and queue."""
+    async with site.open() as broker:
+        desk = Desk(broker, site.queue(), site.queue())
+        queues = [desk.requests, site.queue(), site.queue()]
+        for queue in (*queues, desk.callbacks):
+            await broker.declare(queue)
+        events = Events()
+        worker = Worker(queues=queues, slots=1, observer=events)
+
+        @worker.every_milestone
+        async def do(_context: Context) -> None:
+            await asyncio.sleep(0)
+
+        for number in range(30):
+            desk.requests = queues[number % 3]
+            await desk.ask(workflow=f"w{number}")
+        async with asyncio.TaskGroup() as tasks:
+            listening = tasks.create_task(desk.listen())
+            serving = tasks.create_task(worker.serve(broker))
+            await desk.hear(m.Completed, 30)
+            await worker.drain()
+            await serving
+            listening.cancel()
+
+
+async def test_an_adopted_run_still_hears_that_it_is_cancelled(site: BrokerSite) -> None:
+    verdicts = {"heartbeat": "run"}
+
+    def answering(callback: m.AnyCallback) -> str:
+        return "run" if isinstance(callback, m.Accepted) else verdicts["heartbeat"]
+
+    async with desk_and_worker(site, answering, slots=2) as (desk, worker, _):
+        gate = Gate()
+        worker.milestone("build")(gate)
+        await desk.ask(number=1, heartbeat_seconds=0.3)
+        await gate.entered.wait()
+        await desk.ask(number=2, heartbeat_seconds=0.3)
+        await desk.hear(m.Accepted, 2)
+        verdicts["heartbeat"] = "cancel"
+        assert "stopped" in (await desk.hear(m.Failed)).message
+    assert gate.begun == 1
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"source_commit_hash": "half \ud800"},
+        {"source_commit_hash": "x" * 9_000},
+        {"notifications_config": {1: None, None: 2}},
+    ],
+    ids=["text", "long", "keys"],
+)
+async def test_a_result_that_cannot_be_told_fails_the_milestone(site: BrokerSite, result: dict[str, Any]) -> None:
+    async with desk_and_worker(site) as (desk, worker, _):
+
+        @worker.milestone("build")
+        async def build(context: Context) -> None:
+            for name, value in result.items():
+                setattr(context, name, value)
+
+        await desk.ask()
+        assert "its result cannot be told" in (await desk.hear(m.Failed)).message
+
+
+async def test_a_handler_that_exits_ends_itself_alone(site: BrokerSite) -> None:
+    async with desk_and_worker(site) as (desk, worker, _):
+
+        @worker.milestone("build")
+        def build(_context: Context) -> None:
+            raise SystemExit(3)
+
+        @worker.milestone("deploy")
+        async def deploy(_context: Context) -> None:
+            raise SystemExit(3)
+
+        @worker.milestone("config")
+        async def config(_context: Context) -> None:
+            other = asyncio.ensure_future(asyncio.Event().wait())
+            other.cancel()
+            await other
+
+        await desk.ask("build", workflow="w1")
+        assert "SystemExit(3)" in (await desk.hear(m.Failed, 1)).message
+        await desk.ask("deploy", workflow="w2")
+        assert "exit (3)" in (await desk.hear(m.Failed, 2)).message
+        await desk.ask("config", workflow="w3")
+        assert "cancelled from within" in (await desk.hear(m.Failed, 3)).message
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, 31 * 86_400.0])
+async def test_a_time_that_cannot_be_kept_is_refused_where_it_is_declared(
+    site: BrokerSite, seconds: float
+) -> None:
+    async with desk_and_worker(site) as (desk, worker, _):
+
+        @worker.milestone("build")
+        async def build(context: Context) -> None:
+            context.declare(timeout_seconds=seconds)
+
+        await desk.ask()
+        assert "declare more than 0" in (await desk.hear(m.Failed)).message
+
+
 async def test_a_stopping_worker_lets_its_runs_end(site: BrokerSite) -> None:
     async with desk_and_worker(site, grace_seconds=PATIENCE_SECONDS) as (desk, worker, _):
         gate = Gate()

@@ -86,9 +86,12 @@ class WorkflowMachine(RuleBasedStateMachine):
     def created(self) -> None:
         self.apply(e.Created())
 
-    @rule()
-    def woken(self) -> None:
-        self.apply(e.Woken())
+    @rule(heard_seconds=st.sampled_from([0.0, 1.0, 600.0]))
+    def woken(self, heard_seconds: float) -> None:
+        before = self.workflow
+        self.apply(e.Woken(heard_seconds=heard_seconds))
+        if heard_seconds == 0.0 and before.state is State.RUNNING:
+            assert replace(self.workflow, version=before.version) == before, "it judged in vain"
 
     @rule(data=st.data(), worker=st.sampled_from(WORKERS))
     def claimed(self, data: st.DataObject, worker: str) -> None:
@@ -152,6 +155,14 @@ class WorkflowMachine(RuleBasedStateMachine):
         self.apply(e.Routed(key=key, route=route))
         if known is not None and known.route is not None:
             assert self.workflow.find_attempt(key) == known, "the route of a request changed under way"
+
+    @rule(data=st.data())
+    def sent(self, data: st.DataObject) -> None:
+        self.apply(e.Sent(key=self.any_key(data)))
+
+    @rule(data=st.data())
+    def unsure(self, data: st.DataObject) -> None:
+        self.apply(e.Unsure(key=self.any_key(data), reason="no confirm came"))
 
     @rule(data=st.data(), condition=st.sampled_from(["no_builders", "invalid_etcd_token"]))
     def route_refused(self, data: st.DataObject, condition: str) -> None:

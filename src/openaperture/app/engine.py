@@ -40,12 +40,28 @@ def build_engine(core: Core, broker: Broker, elsewhere: Elsewhere | None) -> Eng
         poll_seconds=tuning.poll_seconds,
     )
     decider = core.decider(relay.hand_over)
-    timers = Timers(core.store, decider, core.clock, core.observer, poll_seconds=tuning.poll_seconds)
+    orchestrator = Orchestrator(
+        broker,
+        decider,
+        core.wire,
+        core.clock,
+        core.observer,
+        queue=core.settings.queue_name,
+        batch=tuning.batch,
+    )
+    timers = Timers(
+        core.store,
+        decider,
+        core.clock,
+        core.observer,
+        poll_seconds=tuning.poll_seconds,
+        heard_seconds=orchestrator.heard_seconds,
+    )
     recorder = _recorder(core, decider, elsewhere)
     senders = _senders(core, broker, elsewhere, recorder)
     membership = elsewhere.membership(core) if elsewhere else None
     services = [
-        _intake(core, broker, decider, membership),
+        _intake(core, broker, orchestrator, membership),
         Service(name="timers", run=timers.run, drain=timers.drain),
         Service(name="relay", run=lambda: relay.run(decider, senders), drain=relay.drain),
         *(elsewhere.services() if elsewhere else []),
@@ -58,17 +74,8 @@ def build_engine(core: Core, broker: Broker, elsewhere: Elsewhere | None) -> Eng
     return Engine(services=services, decider=decider)
 
 
-def _intake(core: Core, broker: Broker, decider: Decider, membership: Membership | None) -> Service:
+def _intake(core: Core, broker: Broker, orchestrator: Orchestrator, membership: Membership | None) -> Service:
     settings = core.settings
-    orchestrator = Orchestrator(
-        broker,
-        decider,
-        core.wire,
-        core.clock,
-        core.observer,
-        queue=settings.queue_name,
-        batch=settings.orchestrator.batch,
-    )
 
     async def orchestrate() -> None:
         workers = {kind.queue for kind in core.kinds.values() if kind.queue}

@@ -1,5 +1,6 @@
 """The Manager's API of a process: in memory for the process itself, served for others, and where they find it."""
 
+import fcntl
 import json
 import os
 import secrets
@@ -8,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TextIO
 
 import httpx
 
@@ -58,12 +60,22 @@ class Announced:
 def find_running(data_dir: Path) -> Announced | None:
     """The `up` that runs on this data folder; a file left behind by a killed one is ignored."""
     try:
-        fields = json.loads((data_dir / SESSION_FILE).read_text(encoding="utf-8"))
-        found = Announced(url=fields["url"], token=fields["token"], pid=fields["pid"])
-        os.kill(found.pid, 0)
+        with (data_dir / SESSION_FILE).open(encoding="utf-8") as file:
+            if _is_free(file):
+                return None
+            fields = json.load(file)
+        return Announced(url=fields["url"], token=fields["token"], pid=fields["pid"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return found
+
+
+def _is_free(file: TextIO) -> bool:
+    """Whether its writer is gone: the kernel frees the lock however a process ends. A pid may be reused."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager
@@ -72,9 +84,12 @@ def announced(data_dir: Path, url: str, token: str) -> Generator[None]:
     path = data_dir / SESSION_FILE
     path.unlink(missing_ok=True)
     fields = {"url": url, "token": token, "pid": os.getpid()}
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         json.dump(fields, file)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
+        file.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)

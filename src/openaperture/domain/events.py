@@ -1,5 +1,6 @@
 """What can happen to a workflow. Facts, already authenticated: a forged callback is an event of its own."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -118,6 +119,14 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unsure:
+    """The request may or may not have reached a worker that would do it twice if it came twice."""
+
+    key: AttemptKey
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RouteRefused:
     """There is no way to workers of this attempt; `condition` is a stable word for why."""
 
@@ -161,6 +170,10 @@ class Forged:
 class Woken:
     """Its `wake_at` has passed."""
 
+    heard_seconds: float = math.inf
+    """For how long we have been hearing what workers say, without a gap. Silence of a worker means nothing while
+    it was we who did not listen."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequested:
@@ -189,5 +202,5 @@ class Resolved:
 
 FromWorker = Claimed | HeartbeatSeen | Logged | Noted | MilestoneCompleted | MilestoneFailed | Released
 FromPerson = CancelRequested | Resolved
-OfRequest = Undeliverable | Routed | RouteRefused | Sent
+OfRequest = Undeliverable | Routed | RouteRefused | Sent | Unsure
 Event = Created | StartRequested | FromWorker | HandedOver | OfRequest | Unsaved | Forged | Woken | FromPerson

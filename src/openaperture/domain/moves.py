@@ -40,6 +40,7 @@ MOVES: Mapping[State, Mapping[type[e.Event], frozenset[State]]] = {
         e.Undeliverable: frozenset({_R, _W, _FAIL}),
         e.Routed: frozenset({_R}),
         e.Sent: frozenset({_R}),
+        e.Unsure: frozenset({_W, _H, _FAIL}),
         e.RouteRefused: frozenset({_FAIL}),
         e.Unsaved: frozenset({_FAIL}),
         e.Woken: frozenset({_R, _W, _H, _FAIL}),
@@ -52,6 +53,7 @@ MOVES: Mapping[State, Mapping[type[e.Event], frozenset[State]]] = {
     },
     State.HELD: {
         e.HeartbeatSeen: frozenset({_R}),
+        e.HandedOver: _NEXT_MILESTONE,
         e.Logged: frozenset({_H}),
         e.Noted: frozenset({_H}),
         e.MilestoneCompleted: _NEXT_MILESTONE,

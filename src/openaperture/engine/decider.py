@@ -144,6 +144,7 @@ class Decider:
         handled = set(loaded.handled)
         for index in pending:
             item = items[index]
+            outcomes[index] = Outcome.APPLIED
             if item.message_id in handled:
                 outcomes[index] = Outcome.DUPLICATE
                 continue
@@ -153,10 +154,11 @@ class Decider:
                 continue
             folds[item.workflow_id] = fold
             fold.members.append(index)
-            if item.message_id:
+            self._decide(fold, item, index, outcomes)
+            if item.message_id and outcomes[index] is Outcome.APPLIED:
+                # One that was refused may come again from the error queue, when its cause is mended.
                 handled.add(item.message_id)
                 fold.message_ids.append(item.message_id)
-            self._decide(fold, item, index, outcomes)
         return list(folds.values())
 
     def _open(self, item: Item, loaded: Loaded) -> _Fold | None:

@@ -4,7 +4,7 @@ Only fields that a sender may decide are read. What carries authority (flags of 
 routing) comes from our own state, whatever the message says.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -23,9 +23,9 @@ class Item:
     workflow_id: str
     event: e.Event
     message_id: str | None = None
-    """For the inbox. None for what needs none: timers, people, and questions (claims and heartbeats),
+    """For the inbox: unique within its workflow. None for what needs none: timers and people, forgeries, and
 
-    which change nothing when repeated and must be answered each time."""
+    questions (claims and heartbeats), which change nothing when repeated and must be answered each time."""
     seed: Workflow | None = None
     """What to begin with if the workflow is not known yet."""
 
@@ -34,6 +34,16 @@ def item_of(
     message: m.StartMessage | m.OriginalMessage | m.AnyCallback, message_id: str | None, mint: TokenMint
 ) -> Item:
     """The event that a message means. Raises BadMessage when it means none."""
+    item = _item_of(message, message_id, mint)
+    if item.message_id is None or isinstance(item.event, e.Forged):
+        # What nobody vouches for must not make the genuine message a repeat.
+        return replace(item, message_id=None)
+    return replace(item, message_id=f"{item.workflow_id}/{item.message_id}")
+
+
+def _item_of(
+    message: m.StartMessage | m.OriginalMessage | m.AnyCallback, message_id: str | None, mint: TokenMint
+) -> Item:
     if isinstance(message, m.OriginalMessage):
         return _original(message, message_id)
     if isinstance(message, m.StartMessage):

@@ -43,10 +43,12 @@ class Orchestrator:
         self._consuming: asyncio.Task[None] | None = None
         self._idle = False
         self._draining = False
+        self._consumer: Consumer | None = None
+        self._caught_up_at: float | None = None
 
     async def run(self) -> None:
         """Consume until drained."""
-        consumer = await self._subscribe()
+        consumer = self._consumer = await self._subscribe()
         self._observer.emit("orchestrator.ready", queue=self._queue)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -60,11 +62,22 @@ class Orchestrator:
         if self._consuming is not None and self._idle:
             self._consuming.cancel()
 
+    def heard_seconds(self) -> float:
+        """For how long all that workers said has been handled as it came; 0 while something may be waiting."""
+        if self._consumer is None or not self._consumer.is_subscribed:
+            self._caught_up_at = None
+        elif self._caught_up_at is None and self._idle:
+            self._caught_up_at = self._clock.monotonic()
+        return 0.0 if self._caught_up_at is None else self._clock.monotonic() - self._caught_up_at
+
     async def _consume(self, consumer: Consumer) -> None:
         while not self._draining:
             self._idle = True
             deliveries = await consumer.receive(self._batch)
             self._idle = False
+            if len(deliveries) == self._batch:
+                # More may wait behind these, and among it what we would miss.
+                self._caught_up_at = None
             await self.handle(consumer, deliveries)
 
     async def handle(self, consumer: Consumer, deliveries: Sequence[Delivery]) -> None:
@@ -78,6 +91,9 @@ class Orchestrator:
                 members.append(delivery)
             except BadMessage as exc:
                 await self._park(consumer, delivery, str(exc))
+            except Exception as exc:  # noqa: BLE001 - a defect met by one message must not stop the others
+                self._observer.emit("message.failed", message_id=delivery.message.message_id, error=exc)
+                await self._park(consumer, delivery, "a defect of the orchestrator; its log has the details")
         outcomes = await self._apply(items) if items else []
         if outcomes is None:
             await consumer.requeue(members)
@@ -121,6 +137,7 @@ class Orchestrator:
                 return await self._decider.apply(items)
             except TryLater as exc:
                 self._observer.emit("orchestrator.waiting", error=exc)
+                self._caught_up_at = None
                 if self._draining:
                     return None
                 await self._clock.sleep(backoff.next_seconds())

@@ -25,13 +25,13 @@ from openaperture.engine.intake import Item
 from openaperture.engine.originals import recorded_fields
 from openaperture.engine.ports import Register
 from openaperture.engine.senders import Handled, deferral
-from openaperture.ports import Clock, Observer, OutboxRow, Recorded, Records, Store, WorkflowFilter
+from openaperture.ports import Clock, Deferred, Observer, OutboxRow, Records, Store, WorkflowFilter
 
 RECORD_SECONDS = 15.0
 """One look and one PUT, with all their tries."""
 LEASE_SECONDS = 20.0
 """Longer than that, and short enough that a peer takes over soon when we die."""
-FREED_LEASE_SECONDS = 5.0
+FREED_LEASE_SECONDS = 20.0
 MAX_TURNS = 20
 """States recorded in one go before the others get their turn."""
 WATCH_SECONDS = 30.0
@@ -66,7 +66,12 @@ class Recorder:
                 async with asyncio.timeout(RECORD_SECONDS):
                     recorded = await self._record(row.workflow_id)
                 if recorded is not None:
-                    freed += recorded.freed
+                    freed += recorded
+            else:
+                busy = Deferred(
+                    id=row.id, seconds=0.0, error="the workflow changes faster than it can be recorded"
+                )
+                return Handled(deferred=busy, freed=freed)
         except (TryLater, AccessRefused, UnusableAnswer) as exc:
             self._observer.emit("record.deferred", workflow_id=row.workflow_id, error=exc)
             return Handled(deferred=deferral(row, exc).deferred, freed=freed)
@@ -76,7 +81,7 @@ class Recorder:
             return Handled(deferred=deferral(row, late).deferred, freed=freed)
         return Handled(is_settled=True, freed=freed)
 
-    async def _record(self, workflow_id: str) -> Recorded | None:
+    async def _record(self, workflow_id: str) -> list[OutboxRow] | None:
         """One state; None when it changed meanwhile and has to be looked at again."""
         loaded = await self._store.load([workflow_id])
         workflow = loaded.workflows.get(workflow_id)
@@ -94,7 +99,7 @@ class Recorder:
             return await self._give_up(workflow, f"the Manager refuses to record this workflow: {exc}")
         return await self._settle(workflow)
 
-    async def _give_up(self, workflow: Workflow, reason: str) -> Recorded | None:
+    async def _give_up(self, workflow: Workflow, reason: str) -> list[OutboxRow] | None:
         """What cannot be recorded is not done: it fails, and the next state is not recorded either."""
         if not workflow.ended:
             await self._apply(workflow.id, Unsaved(reason=reason))
@@ -102,7 +107,7 @@ class Recorder:
         self._observer.emit("record.refused", workflow_id=workflow.id, reason=reason)
         return await self._settle(workflow)
 
-    async def _settle(self, workflow: Workflow) -> Recorded:
+    async def _settle(self, workflow: Workflow) -> list[OutboxRow]:
         return await self._store.settle_record(
             workflow.id,
             workflow.version,

@@ -19,14 +19,16 @@ from openaperture.domain.messages import JSON_CONTENT_TYPE
 from openaperture.domain.messages import Answer as AnswerMessage
 from openaperture.engine.decider import Decider
 from openaperture.engine.ports import Wire
-from openaperture.engine.senders import Handled, Sender
+from openaperture.engine.senders import Handled, Sender, deferral
 from openaperture.ports import Address, Broker, Clock, Message, Observer, OutboxRow, RowKind, Store
 from openaperture.runtime.backoff import Backoff
 
 FRESH_SECONDS = 4.0
-"""A row at hand for longer than this is left to the sweep: its lease of 5 s may be over."""
-LEASE_SECONDS = 20.0
-"""Lease of a swept row: longer than what is asked may take."""
+"""A new row at hand for longer than this is left to the sweep: its lease of 5 s may be over."""
+LEASE_SECONDS = 30.0
+"""Lease of a swept row."""
+SWEPT_SECONDS = 14.0
+"""A swept row is begun within this time: what is asked may take 15 s more."""
 PUBLISH_SECONDS = 10.0
 MAX_AT_HAND = 5_000
 
@@ -59,6 +61,7 @@ class Relay:
         self._at_hand: deque[tuple[float, OutboxRow]] = deque()
         self._answers: deque[tuple[str, Answer]] = deque()
         self._in_flight: set[str] = set()
+        self._waiting: dict[str, OutboxRow] = {}
         self._handled: list[tuple[OutboxRow, Handled]] = []
         self._room = asyncio.Semaphore(window)
         self._work = asyncio.Event()
@@ -68,11 +71,15 @@ class Relay:
 
     def hand_over(self, rows: Sequence[OutboxRow], answers: Sequence[tuple[str, Answer]]) -> None:
         """Take what was just committed. What finds no room is left to the sweep."""
-        room = MAX_AT_HAND - len(self._at_hand)
-        now = self._clock.monotonic()
-        ready = [row for row in rows if not row.held]
-        self._at_hand.extend((now, row) for row in ready[:room])
+        self._take([row for row in rows if not row.held], FRESH_SECONDS)
         self._answers.extend(answers[: MAX_AT_HAND - len(self._answers)])
+        self._work.set()
+
+    def _take(self, rows: Sequence[OutboxRow], good_seconds: float) -> None:
+        """Have these at hand, to be begun within so many seconds: after that their lease may end meanwhile."""
+        room = MAX_AT_HAND - len(self._at_hand)
+        until = self._clock.monotonic() + good_seconds
+        self._at_hand.extend((until, row) for row in rows[:room])
         self._work.set()
 
     async def run(self, decider: Decider, senders: Mapping[RowKind, Sender]) -> None:
@@ -111,10 +118,13 @@ class Relay:
     def _next_work(self) -> Coroutine[Any, Any, None] | None:
         if self._answers:
             return self._send_answer(*self._answers.popleft())
-        oldest = self._clock.monotonic() - FRESH_SECONDS
+        now = self._clock.monotonic()
         while self._at_hand:
-            since, row = self._at_hand.popleft()
-            if since >= oldest and row.id not in self._in_flight:
+            until, row = self._at_hand.popleft()
+            if row.id in self._in_flight:
+                # A newer version of a record that is being made: its turn comes after that.
+                self._waiting[row.id] = row
+            elif until >= now:
                 self._in_flight.add(row.id)
                 return self._send(row)
         return None
@@ -124,8 +134,7 @@ class Relay:
             handled = await self._senders[row.kind](row)
         except Exception as exc:  # noqa: BLE001 - a defect met by one row must not stop the others
             self._observer.emit("relay.failed", workflow_id=row.workflow_id, kind=row.kind.value, error=exc)
-            # Left to its lease, and tried again after that.
-            handled = Handled(is_settled=True)
+            handled = deferral(row, OpenApertureError(f"a defect of the orchestrator ({exc!r})"))
         if handled.deferred is not None:
             deferred = handled.deferred
             self._observer.emit(
@@ -184,7 +193,9 @@ class Relay:
     def _forget(self, handled: list[tuple[OutboxRow, Handled]]) -> None:
         self._in_flight.difference_update(row.id for row, _ in handled)
         del self._handled[: len(handled)]
-        self.hand_over([row for _, outcome in handled for row in outcome.freed], [])
+        freed = [row for _, outcome in handled for row in outcome.freed]
+        freed += [self._waiting.pop(row.id) for row, _ in handled if row.id in self._waiting]
+        self._take(freed, FRESH_SECONDS)
 
     # ---------------------------------------------------------------------------------------- sweep
 
@@ -203,5 +214,5 @@ class Relay:
         except TryLater as exc:
             self._observer.emit("relay.waiting", error=exc)
             return 0
-        self.hand_over([row for row in rows if row.id not in self._in_flight], [])
+        self._take([row for row in rows if row.id not in self._in_flight], SWEPT_SECONDS)
         return len(rows)

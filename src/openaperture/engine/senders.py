@@ -15,10 +15,11 @@ from openaperture.domain.errors import (
     OpenApertureError,
     RouteRefused,
     TryLater,
+    Unconfirmed,
     Unroutable,
     UnusableAnswer,
 )
-from openaperture.domain.events import Routed, Sent, Undeliverable
+from openaperture.domain.events import Routed, Sent, Undeliverable, Unsure
 from openaperture.domain.events import RouteRefused as RouteRefusedEvent
 from openaperture.domain.milestones import MilestoneKind, kind_of
 from openaperture.domain.routes import Need, Route
@@ -67,6 +68,12 @@ class RequestSender:
         except Unroutable as exc:
             event = Undeliverable(key=key_of(row), reason=str(exc))
             return Handled(items=[Item(workflow_id=row.workflow_id, event=event)])
+        except Unconfirmed as exc:
+            if row.content_type is not None:
+                return deferral(row, exc)
+            # A worker of ours drops a second copy; one of the original would do it twice.
+            unsure = Unsure(key=key_of(row), reason=str(exc))
+            return Handled(items=[Item(workflow_id=row.workflow_id, event=unsure)])
         except (BrokerUnavailable, TryLater) as exc:
             return deferral(row, exc)
         if row.content_type is not None:
@@ -89,7 +96,7 @@ class NoticeSender:
             if row.tries + 1 < MAX_NOTICE_TRIES:
                 return deferral(row, exc)
             self._observer.emit("notice.dropped", workflow_id=row.workflow_id, queue=row.queue, error=exc)
-        except (BrokerUnavailable, TryLater) as exc:
+        except (BrokerUnavailable, TryLater, AccessRefused, UnusableAnswer) as exc:
             return deferral(row, exc)
         return Handled()
 

@@ -5,10 +5,12 @@ twice, early or late is harmless: the decision looks at the store's clock again.
 """
 
 import asyncio
+import math
+from collections.abc import Callable
 
 from openaperture.domain.errors import TryLater
 from openaperture.domain.events import Woken
-from openaperture.engine.decider import Decider
+from openaperture.engine.decider import Decider, Outcome
 from openaperture.engine.intake import Item
 from openaperture.ports import Clock, Observer, Store
 
@@ -16,19 +18,32 @@ BATCH = 200
 INBOX_SECONDS = 7 * 86_400.0
 """A message that comes back later than this is judged by its attempt alone, which is enough."""
 HOUSEKEEPING_SECONDS = 60.0
+SET_ASIDE_SECONDS = 60.0
+PRUNED_AT_ONCE = 10_000
 
 
 class Timers:
     """The loop over due workflows, and once a minute the check of invariant I8."""
 
     def __init__(
-        self, store: Store, decider: Decider, clock: Clock, observer: Observer, *, poll_seconds: float = 0.5
+        self,
+        store: Store,
+        decider: Decider,
+        clock: Clock,
+        observer: Observer,
+        *,
+        poll_seconds: float = 0.5,
+        heard_seconds: Callable[[], float] = lambda: math.inf,
     ) -> None:
+        """`heard_seconds`: for how long the intake has been hearing workers without a gap."""
         self._store = store
         self._decider = decider
         self._clock = clock
         self._observer = observer
         self._poll_seconds = poll_seconds
+        self._heard_seconds = heard_seconds
+        self._set_aside: dict[str, float] = {}
+        """Workflows that could not be decided about, and until when they are left alone (monotonic)."""
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -50,13 +65,20 @@ class Timers:
 
     async def run_once(self) -> int:
         """Wake what is due; returns how many workflows that were."""
-        ids = await self._store.list_due(BATCH)
+        now = self._clock.monotonic()
+        self._set_aside = {key: until for key, until in self._set_aside.items() if until > now}
+        due = await self._store.list_due(BATCH + len(self._set_aside))
+        ids = [workflow_id for workflow_id in due if workflow_id not in self._set_aside][:BATCH]
         if ids:
-            await self._decider.apply([Item(workflow_id=workflow_id, event=Woken()) for workflow_id in ids])
+            woken = Woken(heard_seconds=self._heard_seconds())
+            outcomes = await self._decider.apply([Item(workflow_id=key, event=woken) for key in ids])
+            refused = [key for key, outcome in zip(ids, outcomes, strict=True) if outcome is Outcome.REFUSED]
+            self._set_aside |= dict.fromkeys(refused, now + SET_ASIDE_SECONDS)
         return len(ids)
 
     async def keep_house(self) -> None:
         """Report workflows that nothing would ever move (I8), and forget old message ids."""
         for workflow_id in await self._store.list_stranded(100):
             self._observer.emit("workflow.stranded", workflow_id=workflow_id)
-        await self._store.prune(inbox_seconds=INBOX_SECONDS, limit=10_000)
+        while await self._store.prune(inbox_seconds=INBOX_SECONDS, limit=PRUNED_AT_ONCE) == PRUNED_AT_ONCE:
+            await self._clock.sleep(0)

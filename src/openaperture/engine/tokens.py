@@ -1,7 +1,8 @@
 """Attempt tokens: which attempt a callback speaks for, proven by a keyed hash.
 
 A token is `<generation>.<position>.<number>.<mac>`, where mac is HMAC-SHA256 over the workflow id and
-the attempt key. Nothing of it is stored, so a copy of the database forges nothing.
+the attempt key. No token is stored. The key is, in the database, unless the settings give one: then a copy
+of the database forges nothing.
 """
 
 import hmac

@@ -57,7 +57,9 @@ class Verbs:
         workflow = await self._get(workflow_id)
         if not accepts(workflow.state, event):
             raise WrongState(_why_not(workflow, event))
-        await self._decider.apply([Item(workflow_id=workflow_id, event=event)])
+        outcomes = await self._decider.apply([Item(workflow_id=workflow_id, event=event)])
+        if outcomes[0] is not Outcome.APPLIED:
+            raise WrongState(f"workflow {workflow_id} could not be changed; the log of the orchestrator says why")
         return await self._get(workflow_id)
 
     async def _get(self, workflow_id: str) -> Workflow:

@@ -64,9 +64,11 @@ ERRORS = frozenset(
         "decision.refused",
         "handler.failed",
         "manager.failed",
+        "message.failed",
         "record.refused",
         "relay.failed",
         "request.failed",
+        "store.corrupt_row",
         "store.corrupt_workflow",
         "workflow.stranded",
     }

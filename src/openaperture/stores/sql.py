@@ -4,12 +4,13 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection
 
 from openaperture.database import Database
 from openaperture.database.errors import Rejected
 from openaperture.domain.workflow import Workflow
-from openaperture.ports import Change, CommitOutcome, Deferred, Loaded, Observer, OutboxRow, Recorded, record_id
+from openaperture.ports import Change, CommitOutcome, Deferred, Loaded, Observer, OutboxRow, record_id
 from openaperture.stores.commit import Rows, commit, rows_of
 from openaperture.stores.moment import Moment, process_time
 from openaperture.stores.records import SqlRecords
@@ -83,13 +84,22 @@ class SqlStore(SqlRecords):
     async def claim_outbox(self, owner: str, *, limit: int, lease_seconds: float) -> list[OutboxRow]:
         lease = self._statements.lease_outbox(lease_seconds)
 
-        def claim(connection: Connection) -> list[OutboxRow]:
+        def claim(connection: Connection) -> Sequence[Any]:
             due = connection.execute(self._statements.due_outbox, {"limit": limit}).all()
             if due:
                 connection.execute(lease, {"ids": [row.id for row in due], "owner": owner})
-            return [outbox_row_of(row) for row in due]
+            return due
 
-        return await self._database.write(claim)
+        rows: list[OutboxRow] = []
+        for row in await self._database.write(claim):
+            try:
+                rows.append(outbox_row_of(row))
+            except (ValueError, msgspec.MsgspecError) as exc:
+                # Of a newer version, or damaged: left to who can read it. The others go on (F49, I12).
+                self._observer.emit(
+                    "store.corrupt_row", row_id=row.id, workflow_id=row.workflow_id, error=str(exc)
+                )
+        return rows
 
     async def claim_row(self, row_id: str, owner: str, *, lease_seconds: float) -> bool:
         lease = self._statements.claim_row(lease_seconds)
@@ -98,17 +108,16 @@ class SqlStore(SqlRecords):
 
     async def settle_record(
         self, workflow_id: str, version: int, *, live: Collection[str], owner: str, lease_seconds: float
-    ) -> Recorded:
+    ) -> list[OutboxRow]:
         free = self._statements.free_held(lease_seconds)
         record = {"row_id": record_id(workflow_id), "recorded": version}
         waiting = {"workflow": workflow_id, "recorded": version}
 
-        def settle(connection: Connection) -> Recorded:
+        def settle(connection: Connection) -> list[OutboxRow]:
             connection.execute(self._statements.delete_record, record)
-            again = connection.execute(self._statements.find_row, {"row_id": record["row_id"]}).first()
             connection.execute(self._statements.drop_void, {**waiting, "live": list(live)})
             freed = connection.execute(free, {**waiting, "owner": owner}).all()
-            return Recorded(again=again is not None, freed=[outbox_row_of(row) for row in freed])
+            return [outbox_row_of(row) for row in freed]
 
         return await self._database.write(settle)
 

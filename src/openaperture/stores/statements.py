@@ -17,6 +17,7 @@ from sqlalchemy import (
     and_,
     any_,
     bindparam,
+    case,
     cast,
     delete,
     exists,
@@ -41,6 +42,8 @@ from openaperture.stores.moment import Moment
 
 OWNER_LEASE_SECONDS = 5.0
 """How long new outbox rows are left to the process that wrote them and has them at hand."""
+BARE_LEASE_SECONDS = 20.0
+"""The same for Erlang terms, whose readers do not drop a second copy: longer than a publish may take."""
 
 _WORKFLOW = [column.name for column in workflows.c if column.name != "updated_at"]
 _EVENT = [column.name for column in events.c if column.name != "id"]
@@ -147,9 +150,13 @@ class Statements:
 
     def _build_outbox(self) -> None:
         now = self._moment.now()
-        leased_until = self._moment.after(OWNER_LEASE_SECONDS)
+        soon, later = self._moment.after(OWNER_LEASE_SECONDS), self._moment.after(BARE_LEASE_SECONDS)
         self.post_free = self._bulk(outbox, _POST, lambda row: self._post(row, now, due_at=now))
-        self.post_leased = self._bulk(outbox, _POST, lambda row: self._post(row, now, due_at=leased_until))
+        self.post_leased = self._bulk(
+            outbox,
+            _POST,
+            lambda row: self._post(row, now, due_at=case((row["content_type"].is_(None), later), else_=soon)),
+        )
         self.due_outbox = (
             select(outbox)
             .where(outbox.c.due_at <= now, ~outbox.c.held)
@@ -161,7 +168,6 @@ class Statements:
         self.delete_record = delete(outbox).where(
             outbox.c.id == bindparam("row_id"), outbox.c.version <= bindparam("recorded")
         )
-        self.find_row = select(outbox.c.id).where(outbox.c.id == bindparam("row_id"))
         self.drop_void = delete(outbox).where(
             self._waited_for(),
             outbox.c.kind == RowKind.REQUEST.value,

@@ -18,6 +18,7 @@ MAX_PENDING_LINES = 10_000
 MAX_LOG_CHARACTERS = 8 * 1_048_576
 """Output kept per attempt; the orchestrator keeps twice that."""
 MAX_PENDING_NOTES = 1_000
+MAX_TIMEOUT_SECONDS = 30 * 86_400.0
 
 
 class Context:
@@ -91,7 +92,14 @@ class Context:
         self.fraction = min(1.0, max(0.0, fraction))
 
     def declare(self, *, timeout_seconds: float | None = None, on_loss: OnLoss | None = None) -> None:
-        """How long this attempt may run, and what its loss means. Told to the orchestrator at once."""
+        """How long this attempt may run, and what its loss means. Told to the orchestrator at once.
+
+        Raises ValueError for a time of no seconds or of more than 30 days.
+        """
+        if timeout_seconds is not None and not 0 < timeout_seconds <= MAX_TIMEOUT_SECONDS:
+            raise ValueError(
+                f"a timeout of {timeout_seconds} s cannot be kept; declare more than 0 and up to 30 days"
+            )
         self.timeout_seconds = timeout_seconds if timeout_seconds is not None else self.timeout_seconds
         self.on_loss = on_loss if on_loss is not None else self.on_loss
         self._declared = True
@@ -137,7 +145,7 @@ class Context:
         if self._logged_characters > MAX_LOG_CHARACTERS:
             self._dropped += 1
             return
-        self._logged_characters += len(line)
+        self._logged_characters += len(line) + 1
         if len(self._lines) == MAX_PENDING_LINES:
             # The newest are kept: why something failed stands in its last words.
             self._lines.popleft()

@@ -57,7 +57,10 @@ class Intake:
                 self._slots.take()
                 self._on_request(self, delivery)
             else:
-                # Another queue was faster. One message per queue at most, and rarely.
+                # Another queue was faster. One message per queue at most, and rarely. Paused first: else it would
+                # come straight back, again and again.
+                async with self._changing:
+                    await self._adapt(0)
                 await self.consumer.requeue([delivery])
 
     async def _steer(self) -> None:

@@ -70,8 +70,10 @@ class Answers:
         """Call `listener` with each answer about this attempt."""
         self._listeners[attempt_token] = listener
 
-    def forget(self, attempt_token: str) -> None:
-        self._listeners.pop(attempt_token, None)
+    def forget(self, attempt_token: str, listener: Callable[[Answer], None]) -> None:
+        """Unless another listens for that attempt by now."""
+        if self._listeners.get(attempt_token) == listener:
+            del self._listeners[attempt_token]
 
     async def run(self, consumer: Consumer) -> None:
         """Hand out answers until cancelled, or until the consumer is closed."""

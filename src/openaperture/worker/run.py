@@ -19,7 +19,10 @@ from enum import Enum
 from functools import partial
 from typing import Any, cast
 
-from openaperture.domain.errors import MilestoneFailed, OpenApertureError
+import msgspec
+
+from openaperture.codecs import json as json_codec
+from openaperture.domain.errors import BadMessage, MilestoneFailed, OpenApertureError
 from openaperture.domain.messages import (
     Accepted,
     Answer,
@@ -52,7 +55,7 @@ MAX_OUTPUTS = 64
 MAX_OUTPUT_CHARACTERS = 4_096
 MAX_NAME_CHARACTERS = 64
 MAX_MESSAGE_CHARACTERS = 8_000
-STOP_SECONDS = 30.0
+STOP_SECONDS = 10.0
 """How long a handler in a thread may take to notice that it has to stop."""
 
 
@@ -91,6 +94,8 @@ class Run:
         """`spawn` starts a task that the worker owns."""
         self.request = request
         self.began = False
+        self.over = asyncio.Event()
+        """Set when its handler has ended and was reported."""
         self.beat_at = 0.0
         """When the next heartbeat is due, by the clock of the loop."""
         self._loop = asyncio.get_running_loop()
@@ -128,7 +133,7 @@ class Run:
 
     def close(self) -> None:
         """Hear nothing more about it."""
-        self._answers.forget(self.request.attempt_token)
+        self._answers.forget(self.request.attempt_token, self._on_answer)
 
     def adopt(self, request: Request) -> None:
         """Go on under another attempt: the orchestrator had lost sight of us, and asks for the same again."""
@@ -168,6 +173,10 @@ class Run:
         """Give it back: it was not begun."""
         await self._post.send(self.request, self._say(Released))
 
+    async def release_once(self) -> None:
+        """The same, if the broker takes it now: it may not be ours at all."""
+        await self._post.send_once(self.request, self._say(Released))
+
     def stop(self, why: Stop, reason: str) -> None:
         """Make the handler stop. The first reason counts, but void silences all."""
         first = self._stop is None
@@ -202,11 +211,15 @@ class Run:
         try:
             return self._completed(await self._call(handler) or {})
         except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():
+                return self._failed("its handler was cancelled from within")
             if self._stop is None:
                 raise
-            if (task := asyncio.current_task()) is not None:
-                task.uncancel()
+            task.uncancel()
             return self._failed(f"stopped: {self._stop_reason}")
+        except SystemExit as exc:
+            return self._failed(f"its handler asked the process to exit ({exc.code}), which would end others too")
         except OpenApertureError as exc:
             return self._failed(str(exc))
         except Exception as exc:  # noqa: BLE001 - whatever a handler raises is the milestone's failure, not ours
@@ -215,7 +228,7 @@ class Run:
 
     async def _call(self, handler: Handler) -> Returned:
         if self._stop is not None:
-            raise asyncio.CancelledError
+            raise MilestoneFailed(f"stopped before it began: {self._stop_reason}")
         if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__):
             return await cast("Awaitable[Returned]", handler(self.context))
         self._thread = _in_thread(partial(cast("Callable[[Context], Returned]", handler), self.context))
@@ -235,6 +248,10 @@ class Run:
             "source_commit_hash": self.context.source_commit_hash,
             "notifications_config": self.context.notifications_config,
         }
+        try:
+            json_codec.decode_incoming(json_codec.encode(self._say(Completed, **fields)))
+        except (BadMessage, msgspec.MsgspecError, TypeError, UnicodeError, RecursionError) as exc:
+            return self._failed(f"it was done, but its result cannot be told: {exc}")
         return Outcome(done=True, fields=fields)
 
     def _failed(self, message: str) -> Outcome:
@@ -332,7 +349,9 @@ def _in_thread(work: Callable[[], Returned]) -> "asyncio.Future[Returned]":
         try:
             returned = work()
         except BaseException as exc:  # noqa: BLE001 - it is raised where the run waits
-            error = RuntimeError(repr(exc)) if isinstance(exc, StopIteration) else exc
+            # What is no plain error would end whoever waits for it, and the process with it.
+            is_plain = isinstance(exc, Exception) and not isinstance(exc, StopIteration)
+            error = exc if is_plain else RuntimeError(repr(exc))
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, returned, error)
 

@@ -139,7 +139,8 @@ class Service:
             )
             await consumer.dead_letter(delivery, str(exc))
             return None
-        if request.attempt_token in self._handled:
+        claiming = {run.request.attempt_token for run in self._claiming}
+        if request.attempt_token in self._handled or request.attempt_token in claiming:
             self._observer.emit("request.repeated", workflow_id=request.id, milestone=request.attempt.milestone)
             await consumer.ack([delivery])
             return None
@@ -166,9 +167,8 @@ class Service:
             self._claiming.discard(run)
         if verdict is None:
             await intake.consumer.requeue([delivery])
-            if self._draining:
-                # Our claim may have been granted since: then nobody waits for a lease that runs out.
-                await run.release()
+            # Our claim may have been granted since: then nobody waits for a lease that runs out.
+            await run.release_once()
         elif verdict != "run":
             await intake.consumer.ack([delivery])
         elif self._draining:
@@ -184,29 +184,36 @@ class Service:
         if (done := self._done.get(key)) is not None:
             await run.report(done)
             await intake.consumer.ack([delivery])
-        elif (running := self._running.get(key)) is not None:
-            await self._adopt(running, run)
+        elif (running := await self._find_running(key)) is not None:
+            run.close()
+            running.adopt(run.request)
+            await intake.consumer.ack([delivery])
+        elif self._draining:
+            await run.release()
             await intake.consumer.ack([delivery])
         else:
-            self._running[key] = run
-            try:
-                await intake.before_ack()
-                self._slots.begin()
-                run.began = True
-                await intake.consumer.ack([delivery])
-                outcome = await run.execute(self._find_handler(run.request.attempt.milestone))
-            finally:
-                del self._running[key]
-            if outcome is not None and outcome.done:
-                _remember(self._done, key, outcome)
+            await self._execute(run, intake, delivery)
 
-    async def _adopt(self, running: Run, asked: Run) -> None:
-        if running.is_stopping:
-            # Too late to go on with it. Asked for anew, it starts when this one has ended.
-            await asked.release()
-        else:
-            asked.close()
-            running.adopt(asked.request)
+    async def _execute(self, run: Run, intake: Intake, delivery: Delivery) -> None:
+        key = run.request.idempotency_key
+        self._running[key] = run
+        try:
+            await intake.before_ack()
+            self._slots.begin()
+            run.began = True
+            await intake.consumer.ack([delivery])
+            outcome = await run.execute(self._find_handler(run.request.attempt.milestone))
+        finally:
+            del self._running[key]
+            run.over.set()
+        if outcome is not None and outcome.done:
+            _remember(self._done, key, outcome)
+
+    async def _find_running(self, key: str) -> Run | None:
+        """The run of this milestone that can go on. One that is being stopped is waited for: two never run."""
+        while (running := self._running.get(key)) is not None and running.is_stopping:
+            await running.over.wait()
+        return running
 
     # ---------------------------------------------------------------------------------------- pieces
 

@@ -19,7 +19,7 @@ from openaperture.ports import Message
 from tests.property.test_etf import damaged
 from tests.property.test_etf import terms as any_term
 
-FIELDS = OriginalMessage.__struct_fields__
+FIELDS = tuple(name for name in OriginalMessage.__struct_fields__ if name != "other_force_build")
 ID = "0b1c6b34-6fa3-4f0e-9f6b-0c6d1d1f2a3b"
 bounded = settings(
     deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -61,16 +61,29 @@ messages: st.SearchStrategy[OriginalMessage] = st.fixed_dictionaries(
 ).map(lambda fields: msgspec.structs.replace(OriginalMessage(id=ID), **fields))
 
 
+def fields_of(message: OriginalMessage) -> dict[str, Any]:
+    fields = {name: getattr(message, name) for name in FIELDS}
+    if message.other_force_build is not None:
+        fields["force_build"] = message.other_force_build
+    return fields
+
+
+@pytest.mark.parametrize("sent", [1, "true", "yes", 0.5, [True]])
+def test_force_build_travels_as_it_came_whatever_that_was(sent: Any) -> None:
+    message = terms.decode(terms.encode_workflow({**fields_of(OriginalMessage(id=ID)), "force_build": sent}))
+    assert (message.force_build, message.other_force_build) == (None, sent)
+
+
 @bounded
 @given(messages)
 def test_a_message_survives_the_wire(message: OriginalMessage) -> None:
-    assert terms.decode(terms.encode_workflow(msgspec.structs.asdict(message))) == message
+    assert terms.decode(terms.encode_workflow(fields_of(message))) == message
 
 
 @bounded
 @given(messages)
 def test_a_message_has_its_35_keys_as_atoms_and_binaries_below(message: OriginalMessage) -> None:
-    term = etf.decode(terms.encode_workflow(msgspec.structs.asdict(message)))
+    term = etf.decode(terms.encode_workflow(fields_of(message)))
     assert isinstance(term, dict)
     assert set(term) == {Atom(name) for name in FIELDS}
     assert len(term) == 35
@@ -102,7 +115,7 @@ def accept(body: bytes) -> None:
     """Read it, or have it refused. What is taken can be sent on, and says the same then."""
     with suppress(BadMessage):
         message = terms.decode(body)
-        assert terms.decode(terms.encode_workflow(msgspec.structs.asdict(message))) == message
+        assert terms.decode(terms.encode_workflow(fields_of(message))) == message
 
 
 @bounded
@@ -128,7 +141,7 @@ def test_fields_of_any_type_are_read_or_refused(fields: dict[Any, Term]) -> None
 @given(messages, st.integers(0, 2**32), st.integers(1, 4))
 def test_a_damaged_message_is_another_one_or_refused(message: OriginalMessage, seed: int, blows: int) -> None:
     chance = Random(seed)
-    body = terms.encode_workflow(msgspec.structs.asdict(message))
+    body = terms.encode_workflow(fields_of(message))
     for _ in range(blows):
         body = damaged(body, chance)
     accept(body)

@@ -64,4 +64,9 @@ def test_questions_are_not_kept_in_the_inbox_since_each_must_be_answered() -> No
     claim = m.Accepted(workflow_id=ID, attempt_token=TOKEN, worker="ann", reply_to="q")
     assert item_of(claim, "m1", MINT).message_id is None
     done = m.Completed(workflow_id=ID, attempt_token=TOKEN, worker="ann")
-    assert item_of(done, "m1", MINT).message_id == "m1"
+    assert item_of(done, "m1", MINT).message_id == f"{ID}/m1"
+
+
+def test_a_forgery_takes_no_place_in_the_inbox_that_a_genuine_message_would_need() -> None:
+    forged = m.Completed(workflow_id=ID, attempt_token="0.0.1.forged", worker="ann")
+    assert item_of(forged, "m1", MINT).message_id is None

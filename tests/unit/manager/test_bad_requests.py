@@ -34,7 +34,8 @@ async def test_a_wrong_method_names_the_right_ones(place: Place) -> None:
 
 @pytest.mark.parametrize("path", ["", "/events", "/logs", "/attempts"])
 @pytest.mark.parametrize(
-    "workflow_id", ["3ca2b67d-532c-4e8e-93f8-8ab2ce9a4810", "none", "%00", "%ff", "' or 1=1 --", "x" * 5_000, "a%0d%0ab"]
+    "workflow_id",
+    ["3ca2b67d-532c-4e8e-93f8-8ab2ce9a4810", "none", "%00", "%ff", "' or 1=1 --", "x" * 5_000, "a%0d%0ab"],
 )
 async def test_an_unknown_workflow_is_not_found(place: Place, path: str, workflow_id: str) -> None:
     await refused(place, 404, "unknown_workflow", "GET", f"/workflows/{workflow_id}{path}")

@@ -56,6 +56,11 @@ class AmqpConsumer:
 
     # -------------------------------------------------------------------------------- the port
 
+    @property
+    def is_subscribed(self) -> bool:
+        subscription = self._subscription
+        return subscription is not None and subscription.is_live and subscription.is_consuming
+
     async def receive(self, limit: int) -> list[Delivery]:
         """See `Consumer.receive`. Raises BrokerUnavailable once the consumer is closed."""
         while not self._ready:

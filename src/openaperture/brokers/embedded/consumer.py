@@ -57,6 +57,10 @@ class EmbeddedConsumer:
 
     # ------------------------------------------------------------------------------ the port
 
+    @property
+    def is_subscribed(self) -> bool:
+        return not self._paused and not self._closed
+
     async def receive(self, limit: int) -> list[Delivery]:
         """See `Consumer.receive`. Raises BrokerUnavailable once the consumer is closed."""
         while not self._ready:

@@ -16,7 +16,7 @@ from datetime import datetime
 from openaperture.domain import events as e
 from openaperture.domain.commands import Decision
 from openaperture.domain.decide.advance import created, start
-from openaperture.domain.decide.losses import undeliverable, wake
+from openaperture.domain.decide.losses import undeliverable, unsure, wake
 from openaperture.domain.decide.originals import handed_over
 from openaperture.domain.decide.people import from_person
 from openaperture.domain.decide.pieces import Kinds, reply
@@ -51,14 +51,14 @@ def _answer(workflow: Workflow, event: e.Event, now: datetime, kinds: Kinds) -> 
         case e.HandedOver():
             return handed_over(workflow, event, now, kinds)
         case e.Woken():
-            return wake(workflow, now, kinds)
+            return wake(workflow, event, now, kinds)
         case e.CancelRequested() | e.Resolved():
             return from_person(workflow, event, now, kinds)
         case e.Unsaved():
             return unsaved(workflow, event, now)
         case e.Forged():
             return None
-        case e.Undeliverable() | e.Routed() | e.RouteRefused() | e.Sent():
+        case e.Undeliverable() | e.Routed() | e.RouteRefused() | e.Sent() | e.Unsure():
             return _of_request(workflow, event, now, kinds)
         case _:
             attempt = workflow.find_attempt(event.key)
@@ -77,6 +77,8 @@ def _of_request(workflow: Workflow, event: e.OfRequest, now: datetime, kinds: Ki
             return routed(workflow, attempt, event, now, kinds)
         case e.RouteRefused():
             return refused(workflow, attempt, event, now, kinds)
+        case e.Unsure():
+            return unsure(workflow, attempt, event.reason, now)
         case e.Sent():
             return sent(workflow, attempt, now, kinds)
         case e.Undeliverable():

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from zlib import crc32
 
+from openaperture.domain import events as e
 from openaperture.domain.commands import Decision
 from openaperture.domain.decide.advance import (
     cancelled,
@@ -19,11 +20,13 @@ from openaperture.domain.history import Entry
 from openaperture.domain.milestones import OnLoss, kind_of
 from openaperture.domain.workflow import Attempt, State, Wait, Wire, Workflow
 
+HEARD_SHARE = 0.5
+"""Of the time between two heartbeats at most: a worker sends one at every third of it."""
 UNDELIVERABLE_LIMIT_SECONDS = 300.0
 """How long a request may find no queue before its milestone fails."""
 
 
-def wake(workflow: Workflow, now: datetime, kinds: Kinds) -> Decision:
+def wake(workflow: Workflow, event: e.Woken, now: datetime, kinds: Kinds) -> Decision:
     """Do what is due by now: the end of a wait, of a cancel's grace, or a deadline of the attempt."""
     if workflow.cancel_by is not None and workflow.cancel_by <= now:
         ended = [end(a, "cancelled", "its worker did not answer the cancel", now) for a in workflow.live]
@@ -33,6 +36,9 @@ def wake(workflow: Workflow, now: datetime, kinds: Kinds) -> Decision:
     if workflow.wait is not None and workflow.wait.until <= now:
         return _end_wait(workflow, workflow.wait, now, kinds)
     for attempt in workflow.live:
+        if event.heard_seconds < kind_of(kinds, attempt.milestone).heartbeat_seconds * HEARD_SHARE:
+            # Its worker may have said something that waits in the queue, or could not be sent.
+            continue
         if attempt.run_until is not None and attempt.run_until <= now:
             message = f"it ran longer than {attempt.run_seconds:.0f} s"
             return fail_milestone(workflow, attempt, "timed_out", message, now)
@@ -71,7 +77,7 @@ def lose(workflow: Workflow, attempt: Attempt, message: str, now: datetime, kind
     seconds = _backoff_seconds(workflow.id, losses)
     text = f"{attempt.milestone} was lost and is tried again in {seconds:.0f} s (loss {losses} of {limit})"
     backoff = Wait(code="backoff", text=text, until=now + timedelta(seconds=seconds))
-    return with_ended(before(wait(replace(workflow, losses=losses), backoff, now), entry), ended)
+    return with_ended(before(wait(replace(workflow, losses=losses, asked_since=now), backoff, now), entry), ended)
 
 
 def _hold(workflow: Workflow, attempt: Attempt, message: str, now: datetime) -> Decision:
@@ -82,6 +88,13 @@ def _hold(workflow: Workflow, attempt: Attempt, message: str, now: datetime) -> 
     )
     held = replace(workflow, state=State.HELD, reason=reason)
     return Decision(workflow=held, entries=(Entry(kind="workflow.held", text=reason, at=now, success=False),))
+
+
+def unsure(workflow: Workflow, attempt: Attempt, reason: str, now: datetime) -> Decision:
+    """It may be under way. What may be done twice is asked for again; for the rest a person has to look."""
+    if attempt.on_loss is OnLoss.RETRY:
+        return undeliverable(workflow, attempt, reason, now)
+    return _hold(workflow, attempt, reason, now)
 
 
 def undeliverable(workflow: Workflow, attempt: Attempt, reason: str, now: datetime) -> Decision:

@@ -111,7 +111,7 @@ def last_words(workflow: Workflow, event: e.Logged, now: datetime) -> Decision:
 
 def _kept(attempt: Attempt, event: e.Logged, now: datetime) -> tuple[Attempt, tuple[LogChunk, ...]]:
     """The attempt, and the chunk unless it has left too much already."""
-    size = sum(len(line) for line in event.lines)
+    size = sum(len(line.encode()) + 1 for line in event.lines)
     if attempt.log_bytes + size > MAX_LOG_BYTES:
         return attempt, ()
     chunk = LogChunk(
@@ -144,4 +144,4 @@ def _released(workflow: Workflow, attempt: Attempt, event: e.Released, now: date
     if workflow.state is State.CANCELLING:
         return with_ended(cancelled(workflow, now), ended)
     entry = Entry(kind="milestone.released", text=text, at=now, details=about(attempt))
-    return with_ended(before(request(replace(workflow, reason=""), now, kinds), entry), ended)
+    return with_ended(before(request(replace(workflow, reason="", asked_since=now), now, kinds), entry), ended)
