@@ -57,14 +57,14 @@ pyright: setup
 	@$(BIN)/pyright
 
 unit: setup
-	@$(BIN)/pytest tests/unit tests/property
+	@$(BIN)/pytest --numprocesses=2 --dist=loadfile tests/unit tests/property
 
 test: setup ## Everything: the checks, and all tests on real servers, which it starts (ARGS go to pytest)
 	@$(BIN)/python -m tests.servers start
 	@failed=0; \
 	$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target pyright types imports lint format \
 		|| failed=1; \
-	$(BIN)/pytest $(ARGS) || failed=1; \
+	$(BIN)/pytest --numprocesses=3 --dist=loadfile $(ARGS) || failed=1; \
 	exit $$failed
 
 bench: setup ## Measure the product beside a bare floor, in one run

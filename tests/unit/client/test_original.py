@@ -78,7 +78,9 @@ QUESTIONS: list[tuple[Call, str, object, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("call", "asked", "said", "query"), QUESTIONS, ids=lambda value: "call" if callable(value) else str(value)[:50])
+@pytest.mark.parametrize(
+    ("call", "asked", "said", "query"), QUESTIONS, ids=lambda value: "call" if callable(value) else str(value)[:50]
+)
 async def test_a_question_goes_to_its_path(call: Call, asked: str, said: object, query: str) -> None:
     played = Played(httpx.Response(200, json=said))
     await call(manager_of(played))

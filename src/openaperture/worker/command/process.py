@@ -94,15 +94,13 @@ def folder_bytes(folder: Path) -> int:
 
 
 async def _wait_within(group: "_Group", limit: FolderLimit | None) -> None:
-    """Wait for the end, measuring the folder on the way; a slow measurement is repeated less often."""
+    """Wait for the end, measuring the folder on the way and at the end; a slow measurement is repeated less often."""
     loop = asyncio.get_running_loop()
     pause = MEASURE_SECONDS
-    while limit is not None:
+    while limit is not None and not group.ended.is_set():
         with suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await group.ended.wait()
-        if group.ended.is_set():
-            return
         started = loop.time()
         size = await asyncio.to_thread(folder_bytes, limit.folder)
         if size > limit.max_bytes:
