@@ -94,7 +94,7 @@ def folder_bytes(folder: Path) -> int:
 
 
 async def _wait_within(group: "_Group", limit: FolderLimit | None) -> None:
-    """Wait for the end, measuring the folder on the way and at the end; a slow measurement is repeated less often."""
+    """Wait for the end, measuring the folder on the way and then; a slow measurement is repeated less often."""
     loop = asyncio.get_running_loop()
     pause = MEASURE_SECONDS
     while limit is not None and not group.ended.is_set():
