@@ -83,7 +83,13 @@ def _intake(core: Core, broker: Broker, orchestrator: Orchestrator, membership: 
         queues = [settings.queue_name, *(sorted(workers) if settings.declare_queues else ())]
         if membership is not None:
             await membership.join()
-        await prepare(broker, queues, core.observer, declare=settings.declare_queues)
+        await prepare(
+            broker,
+            queues,
+            core.observer,
+            declare=settings.declare_queues,
+            is_stopping=lambda: orchestrator.is_draining,
+        )
         await orchestrator.run()
 
     return Service(name="orchestrator", run=orchestrate, drain=orchestrator.drain)
@@ -141,7 +147,9 @@ def worker_service(settings: Settings, broker: Broker, observer: Observer, queue
     )
 
     async def work() -> None:
-        await prepare(broker, names, observer, declare=settings.declare_queues)
+        await prepare(
+            broker, names, observer, declare=settings.declare_queues, is_stopping=lambda: worker.is_draining
+        )
         await worker.run()
 
     return Service(name="worker", run=work, drain=worker.drain)

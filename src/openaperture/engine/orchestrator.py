@@ -49,12 +49,18 @@ class Orchestrator:
     async def run(self) -> None:
         """Consume until drained."""
         consumer = self._consumer = await self._subscribe()
+        if consumer is None:
+            return
         self._observer.emit("orchestrator.ready", queue=self._queue)
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._consuming = tasks.create_task(self._consume(consumer), name="orchestrator.consume")
         finally:
             await consumer.close()
+
+    @property
+    def is_draining(self) -> bool:
+        return self._draining
 
     async def drain(self) -> None:
         """Take nothing more; `run` returns when the batch at hand is settled."""
@@ -120,14 +126,16 @@ class Orchestrator:
             requeued=requeued,
         )
 
-    async def _subscribe(self) -> Consumer:
+    async def _subscribe(self) -> Consumer | None:
+        """None when told to stop before the broker was there."""
         backoff = Backoff()
-        while True:
+        while not self._draining:
             try:
                 return await self._broker.consume(self._queue, prefetch=2 * self._batch)
             except TryLater as exc:
                 self._observer.emit("orchestrator.waiting", error=exc)
                 await self._clock.sleep(backoff.next_seconds())
+        return None
 
     async def _apply(self, items: Sequence[Item]) -> list[Outcome] | None:
         """Decide and save, however long the database is away; None when told to stop meanwhile."""

@@ -76,8 +76,12 @@ class Service:
 
     async def run(self) -> None:
         """Serve until drained; cancelled, it stops at once and its attempts are lost."""
-        answers = await self._subscribe(self._answers.queue, prefetch=2 * ANSWERS_AT_ONCE, temporary=True)
-        consumers = [await self._subscribe(queue, prefetch=1) for queue in self._queues]
+        consumers = await self._subscribe_all()
+        if self._draining:
+            for consumer in consumers:
+                await consumer.close()
+            return
+        answers, *consumers = consumers
         self._slots.watch(self._on_slots)
         self._intakes = [Intake(consumer, self._slots, self._on_request) for consumer in consumers]
         try:
@@ -224,14 +228,23 @@ class Service:
             for run in [run for run in self._running.values() if run.beat_at <= loop.time()]:
                 self._spawn(run.beat())
 
-    async def _subscribe(self, queue: str, *, prefetch: int, temporary: bool = False) -> Consumer:
+    async def _subscribe_all(self) -> list[Consumer]:
+        """To the answers, then to the queues; fewer when told to stop before the broker was there."""
+        consumers: list[Consumer] = []
         backoff = Backoff()
-        while True:
+        while len(consumers) <= len(self._queues) and not self._draining:
             try:
-                return await self._broker.consume(queue, prefetch=prefetch, temporary=temporary)
+                if consumers:
+                    consumer = await self._broker.consume(self._queues[len(consumers) - 1], prefetch=1)
+                else:
+                    consumer = await self._broker.consume(
+                        self._answers.queue, prefetch=2 * ANSWERS_AT_ONCE, temporary=True
+                    )
+                consumers.append(consumer)
             except TryLater as exc:
                 self._observer.emit("worker.waiting", error=exc)
                 await asyncio.sleep(backoff.next_seconds())
+        return consumers
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         return self._tasks.create_task(work)

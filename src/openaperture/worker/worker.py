@@ -49,6 +49,7 @@ class Worker:
         self._handlers: dict[str, Handler] = {}
         self._default: Handler | None = None
         self._service: Service | None = None
+        self.is_draining = False
 
     def milestone(self, name: str) -> Callable[[Handler], Handler]:
         """Decorator: this function does the milestones of that name."""
@@ -75,7 +76,9 @@ class Worker:
         broker = AmqpBroker(broker_url, observer=self._observer, name="openaperture worker")
 
         async def work() -> None:
-            await prepare(broker, self.queues, self._observer, declare=declare)
+            await prepare(
+                broker, self.queues, self._observer, declare=declare, is_stopping=lambda: self.is_draining
+            )
             await self.serve(broker)
 
         services = [
@@ -87,6 +90,8 @@ class Worker:
 
     async def serve(self, broker: Broker) -> None:
         """Serve on a broker that somebody else runs, until drained."""
+        if self.is_draining:
+            return
         self._service = Service(
             broker,
             # Random, so that a process that was started again is never taken for the one before.
@@ -101,6 +106,7 @@ class Worker:
 
     async def drain(self) -> None:
         """Take nothing more, end what runs, then let `serve` return."""
+        self.is_draining = True
         if self._service is not None:
             await self._service.drain()
 

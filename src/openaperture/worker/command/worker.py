@@ -62,6 +62,10 @@ class CommandWorker:
         finally:
             await asyncio.to_thread(folder.close)
 
+    @property
+    def is_draining(self) -> bool:
+        return self._worker.is_draining
+
     async def drain(self) -> None:
         """Take nothing more, end what runs, then let `run` return."""
         await self._worker.drain()
