@@ -211,7 +211,7 @@ async def test_a_path_that_cannot_be_a_database_is_refused(tmp_path: Path) -> No
     with pytest.raises(ConfigError, match="choose another path"):
         await Database.open(f"sqlite:///{tmp_path / 'file' / 'it.db'}")
     (tmp_path / "text.db").write_text("no database, but long enough to have a header of one" * 20)
-    with pytest.raises(StoreUnavailable, match="not a database"):
+    with pytest.raises(ConfigError, match="damaged"):
         await Database.open(f"sqlite:///{tmp_path / 'text.db'}")
 
 

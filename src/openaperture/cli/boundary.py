@@ -15,6 +15,7 @@ from openaperture.domain.errors import (
     AccessRefused,
     BadInput,
     ConfigError,
+    NothingRuns,
     OpenApertureError,
     TryLater,
     UnusableAnswer,
@@ -69,7 +70,7 @@ def _sentences(error: BaseException) -> list[str]:
 
 def _exit_code(error: BaseException) -> ExitCode:
     match error:
-        case TryLater():
+        case TryLater() | NothingRuns():
             return ExitCode.UNAVAILABLE
         case BadInput() | ConfigError() | AccessRefused() | UnusableAnswer():
             return ExitCode.REFUSED

@@ -10,6 +10,7 @@ import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from openaperture.cli.untrusted import one_line
 from openaperture.domain.errors import BadReference
@@ -36,6 +37,8 @@ def find_repository(named: str, ref: str | None) -> Repository:
     """Raises BadReference, which says what to write instead."""
     if not named.strip():
         raise BadReference('the repository is empty; name a folder such as ".", a URL, or owner/name')
+    if "://" in named and urlsplit(named).password:
+        raise BadReference("the repository's URL holds a password, which everybody would see; name it without one")
     if _is_remote(named):
         return Repository(url=named, ref=ref)
     return _local(Path(named).expanduser(), ref)

@@ -1,5 +1,6 @@
 """The Manager that a command talks to: of the `up` on this data folder, or one made for this command."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar
@@ -9,9 +10,18 @@ from openaperture.app.sessions import manager_session, running
 from openaperture.client import ManagerClient
 from openaperture.client.models import EventPage, LogPage, Workflow
 from openaperture.config import Settings
-from openaperture.domain.errors import AccessRefused, ManagerUnavailable, UnknownWorkflow
+from openaperture.domain.errors import (
+    AccessRefused,
+    ConfigError,
+    ManagerUnavailable,
+    NothingRuns,
+    OpenApertureError,
+    UnknownWorkflow,
+)
 
 Answer = TypeVar("Answer")
+ALONE_SECONDS = 20.0
+"""How long nothing may run before a command that follows a release gives up."""
 LISTED_PER_PAGE = 100
 SEARCHED_PAGES = 50
 """How far back a shortened id is looked for."""
@@ -27,6 +37,7 @@ class Session:
         self.client = client
         self._settings = settings
         self._announced: Announced | None = announced
+        self._alone_since: float | None = None
         self._stack = stack
 
     @property
@@ -72,12 +83,16 @@ class Session:
             # Another task may have found the restarted one in the meantime.
             if client is self.client and not await self._renewed():
                 if self._announced is not None and find_running(self._settings.data_dir) is None:
-                    raise ManagerUnavailable(
-                        "the process that ran the orchestrator has ended; "
-                        'start one with "openaperture up" and the release goes on'
-                    ) from exc
+                    raise self._nothing_runs() from exc
                 raise
             return await question(self.client)
+
+    def _nothing_runs(self) -> OpenApertureError:
+        """To be asked again at first: an `up` that is being restarted is back soon."""
+        now = asyncio.get_running_loop().time()
+        self._alone_since = now if self._alone_since is None else self._alone_since
+        text = 'no orchestrator runs here any more; start one with "openaperture up" and the release goes on'
+        return NothingRuns(text) if now - self._alone_since > ALONE_SECONDS else ManagerUnavailable(text)
 
     async def _renewed(self) -> bool:
         """Talk to the `up` that runs now, if it is another one than before."""
@@ -88,6 +103,7 @@ class Session:
             return False
         self.client = await self._stack.enter_async_context(ManagerClient(now.url, now.token))
         self._announced = now
+        self._alone_since = None
         return True
 
 
@@ -103,6 +119,16 @@ async def open_session(settings: Settings) -> AsyncGenerator[Session]:
 async def open_driving_session(settings: Settings) -> AsyncGenerator[Session]:
     """The API with something behind it that drives releases: what runs already, else this very process."""
     announced = find_running(settings.data_dir)
-    begin = manager_session if announced is not None or settings.broker != "embedded" else running
-    async with AsyncExitStack() as stack, begin(settings) as client:
+    async with AsyncExitStack() as stack:
+        if announced is not None or settings.broker != "embedded":
+            client = await stack.enter_async_context(manager_session(settings))
+        else:
+            try:
+                client = await stack.enter_async_context(running(settings))
+            except ConfigError:
+                # Another command was faster by a moment, and has the database: it drives this release too.
+                announced = find_running(settings.data_dir)
+                if announced is None:
+                    raise
+                client = await stack.enter_async_context(manager_session(settings))
         yield Session(client, settings, announced, stack)

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, ProgrammingError
 
-from openaperture.domain.errors import StoreFull, StoreUnavailable
+from openaperture.domain.errors import ConfigError, StoreFull, StoreUnavailable
 
 
 class Rejected(Exception):
@@ -37,6 +37,7 @@ _UNIQUE_VIOLATION = "23505"
 _DISK_FULL = "53100"
 
 _SQLITE_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
+_SQLITE_DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 _SQLITE_REJECTED = {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH}
 _SQLITE_DUPLICATE = {sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY}
 
@@ -82,6 +83,9 @@ def _from_sqlite(exc: DBAPIError, orig: sqlite3.Error, where: str) -> Exception:
         # The message is "UNIQUE constraint failed: inbox.message_id".
         table = str(orig).rpartition(": ")[2].partition(".")[0] if code in _SQLITE_DUPLICATE else None
         return Rejected(str(orig), duplicate_in=table)
+    if code & 0xFF in _SQLITE_DAMAGED:
+        problem = f"{where} is damaged, or no database ({orig}); restore a backup, or move it away to begin anew"
+        return ConfigError([problem])
     if code & 0xFF == sqlite3.SQLITE_ERROR or isinstance(exc, ProgrammingError | InterfaceError):
         return exc
     return StoreUnavailable(f"{where} cannot be used now ({orig}); trying again may help")
@@ -106,4 +110,6 @@ def full(where: str) -> StoreFull:
 
 def unavailable(where: str, exc: BaseException) -> StoreUnavailable:
     said = " ".join(str(getattr(exc, "orig", None) or exc).split())
+    if "authentication failed" in said or "does not exist" in said:
+        return StoreUnavailable(f"{where} does not let us in ({said}); check user, password and database name")
     return StoreUnavailable(f"{where} does not answer ({said}); check that it runs and can be reached")

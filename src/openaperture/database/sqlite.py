@@ -6,6 +6,7 @@ most of the cost of a write; the savepoints are almost free.
 """
 
 import asyncio
+import errno
 import sqlite3
 from asyncio import Future
 from collections import deque
@@ -18,7 +19,7 @@ from typing import Any, Literal, TypeVar, cast
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
 
 from openaperture.database import migrate
-from openaperture.database.errors import translated, translating
+from openaperture.database.errors import full, translated, translating
 from openaperture.database.owner import OwnerLock
 from openaperture.database.url import describe, file_of
 from openaperture.domain.errors import ConfigError, StoreFull, StoreUnavailable
@@ -65,6 +66,8 @@ class Sqlite:
             file.touch(mode=0o600)
             lock = await _take_lock(file) if owner_lock else None
         except OSError as exc:
+            if exc.errno == errno.ENOSPC:
+                raise full(describe(url)) from exc
             raise ConfigError([f"{file} cannot be opened ({exc.strerror}); choose another path"]) from exc
         backend = cls(file, lock)
         try:

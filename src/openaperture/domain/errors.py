@@ -21,6 +21,7 @@
     ├── RouteRefused        a milestone has nowhere to go; says which of the known conditions it is
     ├── AccessRefused       a Manager does not accept our token
     │   └── LoginRefused    the login service does not accept our client id and secret
+    ├── NothingRuns         no orchestrator runs that could move a workflow
     ├── UnusableAnswer      what answers at a Manager's URL does not speak as one
     └── IllegalMove         our own bug: a decision outside the table of moves
 
@@ -119,6 +120,10 @@ class RouteRefused(OpenApertureError):
         """`condition` is a stable key, such as `no_builders`; `sentence` says what to do."""
         super().__init__(sentence)
         self.condition = condition
+
+
+class NothingRuns(OpenApertureError):
+    """No orchestrator runs that could move a workflow, and none has come for a while."""
 
 
 class UnusableAnswer(OpenApertureError):

@@ -2,6 +2,7 @@
 
 import json
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
@@ -20,7 +21,17 @@ def _plain(text: str) -> str:
 
 def _trimmed(text: str) -> str | None:
     """As the original: without trailing slashes and blanks. Nothing is as good as null."""
-    return _plain(text).rstrip("/\\ ") or None
+    plain = _plain(text).rstrip("/\\ ")
+    if "://" in plain and _password_of(plain):
+        raise ValueError("holds a password, which everybody would see; name the repository without one")
+    return plain or None
+
+
+def _password_of(url: str) -> str | None:
+    try:
+        return urlsplit(url).password
+    except ValueError:
+        return None
 
 
 def _ref(text: str) -> str | None:

@@ -33,6 +33,12 @@ def commit(folder: Path, text: str) -> None:
     git(folder, "commit", "-qm", text)
 
 
+def test_a_url_with_a_password_is_refused_without_showing_it() -> None:
+    with pytest.raises(BadReference, match="holds a password") as caught:
+        find_repository("https://ann:s3cret-canary@example.test/shop", None)
+    assert "s3cret-canary" not in str(caught.value)
+
+
 @pytest.mark.parametrize("named", ["nowhere", "--upload-pack=touch x", "a b/c", "a/b/c"])
 def test_what_is_neither_a_folder_nor_an_address_is_refused_at_once(
     named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
