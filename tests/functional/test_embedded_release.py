@@ -154,6 +154,19 @@ def test_run_uses_the_up_that_runs_and_ctrl_c_leaves_the_release_to_it(site: Sit
     assert up.stop() == 0
 
 
+def test_two_runs_started_at_the_same_moment_both_come_to_their_end(site: Site) -> None:
+    make_product(site)
+    runs = [site.start("run", "product") for _ in range(2)]
+    for run in runs:
+        run.wait_for("build | begun")
+
+    (site.folder / "go").touch()
+
+    assert [run.wait() for run in runs] == [0, 0], [run.lines for run in runs]
+    # The first to be done takes the orchestrator with it; the other one drives its release to the end.
+    assert sorted((site.folder / "ledger").read_text().split()) == ["build", "build", "deploy", "deploy"]
+
+
 def test_logs_are_followed_to_the_end(site: Site) -> None:
     make_product(site)
     started_up(site)

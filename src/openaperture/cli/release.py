@@ -15,6 +15,7 @@ from openaperture.cli.terminal import Style, show_end, show_json, showing
 from openaperture.cli.untrusted import one_line
 from openaperture.client.models import NewWorkflow, Workflow
 from openaperture.config import Settings
+from openaperture.domain.errors import NothingRuns
 from openaperture.domain.workflow import State
 
 
@@ -56,11 +57,16 @@ def _deployment_of(order: Order) -> Repository | None:
 
 
 async def run(settings: Settings, order: Order, style: Style) -> ExitCode:
-    """Submit and follow. Where nothing runs that would drive the release, this process does."""
+    """Submit and follow. Where nothing runs that would drive the release, or no longer, this process does."""
     new = workflow_of(order)
-    async with open_driving_session(settings) as session:
-        workflow_id = await session.client.submit(new)
-        return await _follow(session, workflow_id, style, is_ours=not session.is_driven)
+    workflow_id: str | None = None
+    while True:
+        async with open_driving_session(settings) as session:
+            workflow_id = workflow_id or await session.client.submit(new)
+            try:
+                return await _follow(session, workflow_id, style, is_ours=not session.is_driven)
+            except* NothingRuns:
+                say(f"the process that drove release {workflow_id} has ended; this command takes over")
 
 
 async def submit(settings: Settings, order: Order, style: Style) -> ExitCode:

@@ -21,8 +21,13 @@ from openaperture.domain.errors import (
 
 Answer = TypeVar("Answer")
 ALONE_SECONDS = 20.0
-"""How long nothing may run before a command that follows a release gives up."""
+"""How long nothing may run before a command that only follows a release gives up."""
+UNDRIVEN_SECONDS = 5.0
+"""The same for a command that can drive the release itself: an `up` that is restarted comes first."""
 LISTED_PER_PAGE = 100
+STARTING_SECONDS = 5.0
+"""How long after a process took the database it may take until it can be found."""
+STARTING_CHECKS = 100
 SEARCHED_PAGES = 50
 """How far back a shortened id is looked for."""
 _FULL_ID_CHARACTERS = 36
@@ -32,11 +37,18 @@ class Session:
     """A Manager's client that finds a restarted `up` again, whose address and token are new ones."""
 
     def __init__(
-        self, client: ManagerClient, settings: Settings, announced: Announced | None, stack: AsyncExitStack
+        self,
+        client: ManagerClient,
+        settings: Settings,
+        announced: Announced | None,
+        stack: AsyncExitStack,
+        *,
+        alone_seconds: float = ALONE_SECONDS,
     ) -> None:
         self.client = client
         self._settings = settings
         self._announced: Announced | None = announced
+        self._alone_seconds = alone_seconds
         self._alone_since: float | None = None
         self._stack = stack
 
@@ -92,7 +104,7 @@ class Session:
         now = asyncio.get_running_loop().time()
         self._alone_since = now if self._alone_since is None else self._alone_since
         text = 'no orchestrator runs here any more; start one with "openaperture up" and the release goes on'
-        return NothingRuns(text) if now - self._alone_since > ALONE_SECONDS else ManagerUnavailable(text)
+        return NothingRuns(text) if now - self._alone_since > self._alone_seconds else ManagerUnavailable(text)
 
     async def _renewed(self) -> bool:
         """Talk to the `up` that runs now, if it is another one than before."""
@@ -127,8 +139,17 @@ async def open_driving_session(settings: Settings) -> AsyncGenerator[Session]:
                 client = await stack.enter_async_context(running(settings))
             except ConfigError:
                 # Another command was faster by a moment, and has the database: it drives this release too.
-                announced = find_running(settings.data_dir)
+                announced = await _soon_running(settings)
                 if announced is None:
                     raise
                 client = await stack.enter_async_context(manager_session(settings))
-        yield Session(client, settings, announced, stack)
+        yield Session(client, settings, announced, stack, alone_seconds=UNDRIVEN_SECONDS)
+
+
+async def _soon_running(settings: Settings) -> Announced | None:
+    """The process that has just taken the database, once it answers."""
+    for _ in range(STARTING_CHECKS):
+        if (announced := find_running(settings.data_dir)) is not None:
+            return announced
+        await asyncio.sleep(STARTING_SECONDS / STARTING_CHECKS)
+    return None
