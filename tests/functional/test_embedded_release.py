@@ -132,6 +132,9 @@ def test_what_was_submitted_while_nothing_ran_begins_when_up_starts(site: Site) 
     (site.folder / "go").touch()
     submitted = site.run("submit", "product")
     assert '"openaperture up"' in submitted.stderr
+    following = site.run("logs", submitted.stdout.strip(), "--follow")
+    assert following.returncode == 5
+    assert '"openaperture up"' in following.stderr
 
     started_up(site)
 
@@ -165,6 +168,26 @@ def test_two_runs_started_at_the_same_moment_both_come_to_their_end(site: Site) 
     assert [run.wait() for run in runs] == [0, 0], [run.lines for run in runs]
     # The first to be done takes the orchestrator with it; the other one drives its release to the end.
     assert sorted((site.folder / "ledger").read_text().split()) == ["build", "build", "deploy", "deploy"]
+
+
+def test_run_takes_over_when_the_up_that_drove_its_release_was_killed(site: Site) -> None:
+    make_product(site)
+    up = started_up(site)
+    run = site.start("run", "product")
+    run.wait_for("build | begun")
+
+    up.stop(signal.SIGKILL)
+    run.wait_for("this command takes over")
+    (site.folder / "go").touch()
+
+    assert run.wait() == 0, run.lines
+    [workflow] = site.json("list")
+    attempts = site.json("show", workflow["id"])["attempts"]
+    assert [(attempt["milestone"], attempt["outcome"]) for attempt in attempts] == [
+        ("build", "lost"),
+        ("build", "completed"),
+        ("deploy", "completed"),
+    ]
 
 
 def test_logs_are_followed_to_the_end(site: Site) -> None:

@@ -98,8 +98,9 @@ async def print_output(settings: Settings, given_id: str, *, follow: bool) -> Ex
         workflow_id = await session.find_id(given_id)
         follower = Follower(session, workflow_id, OutputView(sys.stdout))
         if not (follow and session.is_driven):
-            await follower.tell_so_far()
-            return ExitCode.COMPLETED
+            workflow = await follower.tell_so_far()
+            stands = follow and State(workflow.state) not in RESULTS
+            return _say_it_stands(workflow) if stands else ExitCode.COMPLETED
         try:
             await until_interrupted(follower.follow())
         except Interrupted as stop:
@@ -134,8 +135,12 @@ async def _show_so_far(session: Session, workflow_id: str, style: Style) -> Exit
     if (result := RESULTS.get(State(workflow.state))) is not None:
         show_end(style, workflow, picture)
         return result
+    return _say_it_stands(workflow)
+
+
+def _say_it_stands(workflow: Workflow) -> ExitCode:
     say(
-        f"release {workflow_id} is {workflow.state}, and no orchestrator runs on this data folder; "
+        f"release {workflow.id} is {workflow.state}, and no orchestrator runs on this data folder; "
         'start one with "openaperture up" and the release goes on'
     )
     return ExitCode.UNAVAILABLE
