@@ -30,7 +30,7 @@ class Api:
     def __init__(self, core: Core, decider: Decider) -> None:
         self.token = secrets.token_urlsafe(32)
         self._app = create_app(
-            Verbs(decider, core.store),
+            Verbs(decider, core.store, core.kinds),
             core.store,
             token=self.token,
             version=version("openaperture"),

@@ -8,9 +8,8 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from openaperture.domain.errors import BadInput
-from openaperture.domain.events import Resolution
+from openaperture.domain.releases import Release
 from openaperture.domain.times import start_time_of
-from openaperture.domain.workflow import Release
 
 
 def _plain(text: str) -> str:
@@ -122,6 +121,3 @@ class CancelBody(Strict):
 class ResolveBody(Strict):
     resolution: Literal["worked", "failed", "again"]
     reason: Reason = ""
-
-    def said(self) -> Resolution:
-        return Resolution(self.resolution)

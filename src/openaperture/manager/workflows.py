@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from fastapi import FastAPI, Query, Request, Response
 
 from openaperture.domain.errors import BadInput
+from openaperture.domain.events import Resolution, Resolved
 from openaperture.domain.workflow import State, Workflow
 from openaperture.engine.verbs import Verbs
 from openaperture.manager.access import IDENTITY
@@ -111,7 +112,7 @@ class WorkflowRoutes:
     # ------------------------------------------------------------------------------------ verbs
 
     async def create(self, body: CreateBody) -> Response:
-        workflow_id = await self._verbs.create(body.id, body.release())
+        workflow_id = await self._verbs.create(body.id, body.release(), by=IDENTITY)
         return done(201, f"/workflows/{workflow_id}")
 
     async def execute(self, workflow_id: str, body: ExecuteBody = _NO_OVERRIDES) -> Response:
@@ -123,8 +124,8 @@ class WorkflowRoutes:
         return await self._show(await self._verbs.cancel(workflow_id, by=IDENTITY, reason=body.reason))
 
     async def resolve(self, workflow_id: str, body: ResolveBody) -> Response:
-        resolved = await self._verbs.resolve(workflow_id, body.said(), by=IDENTITY, reason=body.reason)
-        return await self._show(resolved)
+        said = Resolved(resolution=Resolution(body.resolution), by=IDENTITY, reason=body.reason)
+        return await self._show(await self._verbs.resolve(workflow_id, said))
 
     async def _show(self, workflow: Workflow) -> Response:
         entries = await self._records.list_entries(workflow.id, limit=MAX_ENTRIES)

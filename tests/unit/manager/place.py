@@ -13,8 +13,8 @@ from openaperture.client import ManagerClient
 from openaperture.codecs import json as json_codec
 from openaperture.codecs import terms
 from openaperture.domain import events as e
+from openaperture.domain.attempts import AttemptKey
 from openaperture.domain.milestones import table_of
-from openaperture.domain.workflow import AttemptKey
 from openaperture.engine.decider import Decider
 from openaperture.engine.intake import Item
 from openaperture.engine.outbox import OutboxWriter
@@ -80,7 +80,7 @@ async def opened_manager(folder: Path) -> AsyncGenerator[Place]:
         identity = Identity(callback=Address(routing_key="callbacks"))
         requests = RequestBuilder(identity, TokenMint("key"), kinds, json_codec.encode, terms.encode_workflow)
         decider = Decider(store, OutboxWriter(requests), kinds, database.told)
-        app = create_app(Verbs(decider, store), store, token=TOKEN, version="1.2.3", observer=database.told)
+        app = create_app(Verbs(decider, store, kinds), store, token=TOKEN, version="1.2.3", observer=database.told)
         transport = httpx.ASGITransport(app=app)
         headers = {"authorization": f"Bearer {TOKEN}"}
         async with (
