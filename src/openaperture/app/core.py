@@ -22,6 +22,7 @@ from openaperture.engine.requests import Identity, RequestBuilder
 from openaperture.engine.tokens import TokenMint
 from openaperture.observability.clock import SystemClock
 from openaperture.ports import Address, Broker, Observer
+from openaperture.stores.directory import SqlDirectory
 from openaperture.stores.sql import SqlStore
 
 _NOTICES: Mapping[str, NoticeWriter | None] = {"off": None, "terms": TermNotices(), "json": JsonNotices()}
@@ -35,6 +36,7 @@ class Core:
     observer: Observer
     database: Database
     store: SqlStore
+    directory: SqlDirectory
     clock: SystemClock
     wire: Wire
     owner: str
@@ -91,6 +93,7 @@ async def open_core(settings: Settings, observer: Observer) -> AsyncGenerator[Co
             observer=observer,
             database=database,
             store=store,
+            directory=SqlDirectory(database),
             clock=SystemClock(),
             wire=wire,
             owner=f"{settings.hostname}.{os.getpid()}.{secrets.token_hex(4)}",

@@ -32,6 +32,7 @@ class Api:
         self._app = create_app(
             Verbs(decider, core.store),
             core.store,
+            core.directory,
             token=self.token,
             version=version("openaperture"),
             observer=core.observer,

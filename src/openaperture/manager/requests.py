@@ -13,7 +13,8 @@ from openaperture.domain.times import start_time_of
 from openaperture.domain.workflow import Release
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Raise ValueError for what a terminal or a log could not show."""
     if not text.isprintable():
         raise ValueError("has characters that cannot be printed; leave them out")
     return text
@@ -21,10 +22,10 @@ def _plain(text: str) -> str:
 
 def _trimmed(text: str) -> str | None:
     """As the original: without trailing slashes and blanks. Nothing is as good as null."""
-    plain = _plain(text).rstrip("/\\ ")
-    if "://" in plain and _password_of(plain):
+    trimmed = plain(text).rstrip("/\\ ")
+    if "://" in trimmed and _password_of(trimmed):
         raise ValueError("holds a password, which everybody would see; name the repository without one")
-    return plain or None
+    return trimmed or None
 
 
 def _password_of(url: str) -> str | None:
@@ -37,7 +38,7 @@ def _password_of(url: str) -> str | None:
 def _ref(text: str) -> str | None:
     if text.startswith("-"):
         raise ValueError('begins with "-", as no git ref does')
-    return _plain(text) or None
+    return plain(text) or None
 
 
 def _uuid(text: str) -> str:
@@ -58,7 +59,7 @@ def _start_time(text: str) -> str:
     return text
 
 
-def _number(value: Any) -> Any:
+def number(value: Any) -> Any:
     """Digits in a text are as good as a number, as in the original."""
     return (
         int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20 else value
@@ -67,10 +68,10 @@ def _number(value: Any) -> Any:
 
 Repository = Annotated[str, Field(max_length=1_024), AfterValidator(_trimmed)]
 Ref = Annotated[str, Field(max_length=256), AfterValidator(_ref)]
-Milestone = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_plain)]
+Milestone = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(plain)]
 Id = Annotated[str, Field(max_length=64), AfterValidator(_uuid)]
 StartTime = Annotated[str, Field(max_length=64), AfterValidator(_start_time)]
-ExchangeId = Annotated[int, BeforeValidator(_number), Field(ge=1, le=2**31 - 1)]
+ExchangeId = Annotated[int, BeforeValidator(number), Field(ge=1, le=2**31 - 1)]
 Reason = Annotated[str, Field(max_length=4_096)]
 
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from email.utils import format_datetime
 from typing import Any
 
 import msgspec
 
 from openaperture.client import models
-from openaperture.domain.times import elapsed_text
+from openaperture.domain.times import elapsed_text, rfc1123_text
 from openaperture.domain.workflow import State, Workflow
 from openaperture.manager.explain import explain
 from openaperture.ports import HistoryEntry, StoredLog, Trouble
@@ -116,5 +115,4 @@ def _elapsed(since: datetime | None, until: datetime) -> str | None:
 
 
 def _rfc1123(instant: datetime | None) -> str | None:
-    """The zone is written "UTC", as in the original, where the standard has "GMT"."""
-    return None if instant is None else format_datetime(instant, usegmt=True).removesuffix("GMT") + "UTC"
+    return None if instant is None else rfc1123_text(instant)

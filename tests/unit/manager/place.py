@@ -23,6 +23,7 @@ from openaperture.engine.tokens import TokenMint
 from openaperture.engine.verbs import Verbs
 from openaperture.manager import create_app
 from openaperture.ports import Address
+from openaperture.stores.directory import SqlDirectory
 from openaperture.stores.sql import SqlStore
 from tests.contract.stores import Told, opened
 
@@ -80,7 +81,14 @@ async def opened_manager(folder: Path) -> AsyncGenerator[Place]:
         identity = Identity(callback=Address(routing_key="callbacks"))
         requests = RequestBuilder(identity, TokenMint("key"), kinds, json_codec.encode, terms.encode_workflow)
         decider = Decider(store, OutboxWriter(requests), kinds, database.told)
-        app = create_app(Verbs(decider, store), store, token=TOKEN, version="1.2.3", observer=database.told)
+        app = create_app(
+            Verbs(decider, store),
+            store,
+            SqlDirectory(database.database),
+            token=TOKEN,
+            version="1.2.3",
+            observer=database.told,
+        )
         transport = httpx.ASGITransport(app=app)
         headers = {"authorization": f"Bearer {TOKEN}"}
         async with (
