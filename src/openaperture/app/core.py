@@ -53,12 +53,13 @@ class Core:
             exchange_id=settings.exchange_id,
             broker_id=settings.broker_id,
         )
-        elsewhere = settings.manager_url is not None
+        recorded = settings.manager_url is not None
+        looks_up_routes = recorded or settings.routes_by_own_tables
         requests = RequestBuilder(
-            identity, wire.mint, self.kinds, wire.encode, wire.encode_workflow, looks_up_routes=elsewhere
+            identity, wire.mint, self.kinds, wire.encode, wire.encode_workflow, looks_up_routes=looks_up_routes
         )
         outbox = OutboxWriter(
-            requests, notices=_NOTICES[settings.notices], ui_url=settings.ui_url, records=elsewhere
+            requests, notices=_NOTICES[settings.notices], ui_url=settings.ui_url, records=recorded
         )
         owner = self.owner if hand_over else ""
         return Decider(self.store, outbox, self.kinds, self.observer, owner=owner, hand_over=hand_over)

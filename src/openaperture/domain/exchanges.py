@@ -1,7 +1,8 @@
 """Exchanges lie within one another: what that makes of their routing keys. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,16 @@ class Rooted:
     """Name of the outermost exchange: the AMQP exchange."""
     routing_key: str
     """The fragments from the outermost exchange inwards, with dots between; empty when there is none."""
+
+
+def places_of(rows: Iterable[Mapping[str, Any]]) -> Mapping[int, Place]:
+    """Rows as the directory has them, by their ids."""
+    return {
+        row["id"]: Place(
+            name=row["name"], parent_id=row["parent_exchange_id"], fragment=row["routing_key_fragment"]
+        )
+        for row in rows
+    }
 
 
 def rooted(places: Mapping[int, Place], exchange_id: int) -> Rooted:

@@ -6,12 +6,11 @@ from typing import Any
 
 from fastapi import Response
 
+from openaperture.client.rows import number_of
 from openaperture.domain.errors import UnknownEntry
 from openaperture.domain.times import rfc1123_text
 from openaperture.manager.answers import HEADERS
 from openaperture.ports import Fields, Listing, MessagingDirectory
-
-_LARGEST = 2**63 - 1
 
 
 async def get_entry(directory: MessagingDirectory, listing: Listing, id_text: str) -> Fields:
@@ -25,13 +24,6 @@ async def get_entry(directory: MessagingDirectory, listing: Listing, id_text: st
 
 def unknown(listing: Listing, name: str) -> UnknownEntry:
     return UnknownEntry(f"there is no {listing} {name[:64]!r}; list them to see those that are")
-
-
-def number_of(text: str) -> int | None:
-    """The original's ids are numbers; None for anything else."""
-    if not (text.isascii() and text.isdigit() and len(text) < 20):
-        return None
-    return number if (number := int(text)) <= _LARGEST else None
 
 
 def shown(row: Fields, names: Iterable[str]) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import FastAPI, Response
 
 from openaperture.domain.errors import BadInput
-from openaperture.domain.exchanges import Place, rooted, would_enclose_itself
+from openaperture.domain.exchanges import Place, places_of, rooted, would_enclose_itself
 from openaperture.manager.answers import answer, done
 from openaperture.manager.clusters import clusters_of
 from openaperture.manager.directory_bodies import ExchangeBody, RestrictionBody
@@ -43,7 +43,7 @@ class ExchangeRoutes:
 
     async def list_exchanges(self) -> Response:
         rows = await self._directory.list_rows(Listing.EXCHANGE)
-        places = _places(rows)
+        places = places_of(rows)
         return answer([_view(row, places) for row in rows])
 
     async def show(self, exchange_id: str) -> Response:
@@ -93,20 +93,11 @@ class ExchangeRoutes:
         return await clusters_of(self._directory, allow_docker_builds, messaging_exchange_id=row["id"])
 
     async def _all_places(self) -> Mapping[int, Place]:
-        return _places(await self._directory.list_rows(Listing.EXCHANGE))
-
-
-def _places(rows: list[Fields]) -> Mapping[int, Place]:
-    return {
-        row["id"]: Place(
-            name=row["name"], parent_id=row["parent_exchange_id"], fragment=row["routing_key_fragment"]
-        )
-        for row in rows
-    }
+        return places_of(await self._directory.list_rows(Listing.EXCHANGE))
 
 
 def _view(row: Fields, places: Mapping[int, Place]) -> Mapping[str, Any]:
     # An exchange that was added since the list was read stands for itself.
-    found = rooted({row["id"]: _places([row])[row["id"]], **places}, row["id"])
+    found = rooted({row["id"]: places_of([row])[row["id"]], **places}, row["id"])
     more = {"routing_key": found.routing_key, "root_exchange_name": found.root_name}
     return shown({**row, **more}, _FIELDS)

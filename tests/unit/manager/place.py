@@ -38,6 +38,7 @@ class Place:
 
     app: FastAPI
     store: SqlStore
+    directory: SqlDirectory
     decider: Decider
     told: Told
     http: httpx.AsyncClient
@@ -77,6 +78,7 @@ def key(position: int = 0, number: int = 1) -> AttemptKey:
 async def opened_manager(folder: Path) -> AsyncGenerator[Place]:
     async with opened(f"sqlite:///{folder / 'manager.db'}") as database:
         store = database.store()
+        directory = SqlDirectory(database.database)
         kinds = table_of()
         identity = Identity(callback=Address(routing_key="callbacks"))
         requests = RequestBuilder(identity, TokenMint("key"), kinds, json_codec.encode, terms.encode_workflow)
@@ -84,7 +86,7 @@ async def opened_manager(folder: Path) -> AsyncGenerator[Place]:
         app = create_app(
             Verbs(decider, store),
             store,
-            SqlDirectory(database.database),
+            directory,
             token=TOKEN,
             version="1.2.3",
             observer=database.told,
@@ -95,4 +97,12 @@ async def opened_manager(folder: Path) -> AsyncGenerator[Place]:
             httpx.AsyncClient(transport=transport, base_url="http://manager", headers=headers) as http,
             ManagerClient("http://manager", TOKEN, transport=transport) as client,
         ):
-            yield Place(app=app, store=store, decider=decider, told=database.told, http=http, client=client)
+            yield Place(
+                app=app,
+                store=store,
+                directory=directory,
+                decider=decider,
+                told=database.told,
+                http=http,
+                client=client,
+            )

@@ -18,7 +18,9 @@ ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "docs" / "reference" / name for name in ("api.md", "directory.md")]
 REFERENCE = "".join(page.read_text(encoding="utf-8") for page in PAGES)
 SECTIONS: dict[str, str] = dict(
-    re.findall(r"^### ((?:GET|POST|PUT|DELETE) \S+)\n(.*?)(?=^#{2,3} |^# |\Z)", REFERENCE, re.MULTILINE | re.DOTALL)
+    re.findall(
+        r"^### ((?:GET|POST|PUT|DELETE) \S+)\n(.*?)(?=^#{2,3} |^# |\Z)", REFERENCE, re.MULTILINE | re.DOTALL
+    )
 )
 EVENT_DATA = ("component", "exchange_id", "hostname")
 SHAPES: dict[str, list[type[Struct]]] = {
