@@ -391,6 +391,22 @@ class MessagingDirectory(Protocol):
         ...
 
 
+class ForeignRecords(Protocol):
+    """What orchestrators elsewhere record of workflows that they run. Raises StoreUnavailable."""
+
+    async def find_foreign(self, ids: Collection[str]) -> Mapping[str, Fields]:
+        """The original's fields by workflow, as they were put, and `updated_at`."""
+        ...
+
+    async def put_foreign(self, workflow_id: str, fields: Fields) -> None:
+        """Replace the record. Raises BadInput when no database can hold it."""
+        ...
+
+    async def delete_workflow(self, workflow_id: str, version: int) -> bool:
+        """Delete a workflow with all that belongs to it; False when its version is another one by now."""
+        ...
+
+
 # ------------------------------------------------------------------------------ clock and observer
 
 

@@ -28,6 +28,11 @@ def workflow_of(
     return models.Workflow(**_fields(workflow, now, trouble), event_log=event_log, attempts=attempts_of(attempts))
 
 
+def step_of(workflow: Workflow) -> str | None:
+    """The original's `current_step`."""
+    return "workflow_completed" if workflow.state is State.COMPLETED else workflow.current_milestone
+
+
 def attempts_of(rows: Sequence[Mapping[str, Any]]) -> list[models.Attempt]:
     return msgspec.convert(list(rows), list[models.Attempt])
 
@@ -83,7 +88,7 @@ def _original_fields(workflow: Workflow, until: datetime) -> dict[str, Any]:
     return {
         "id": workflow.id,
         "source_commit_hash": workflow.source_commit_hash,
-        "current_step": "workflow_completed" if workflow.state is State.COMPLETED else workflow.current_milestone,
+        "current_step": step_of(workflow),
         "elapsed_step_time": _elapsed(workflow.step_started_at, until),
         "elapsed_workflow_time": _elapsed(workflow.started_at, until),
         "workflow_duration": _elapsed(workflow.started_at, until) if workflow.ended else None,

@@ -19,11 +19,14 @@ from openaperture.engine.decider import Decider
 from openaperture.engine.intake import Item
 from openaperture.engine.outbox import OutboxWriter
 from openaperture.engine.requests import Identity, RequestBuilder
+from openaperture.engine.revisions import Revisions
 from openaperture.engine.tokens import TokenMint
 from openaperture.engine.verbs import Verbs
 from openaperture.manager import create_app
+from openaperture.manager.parts import Parts
 from openaperture.ports import Address
 from openaperture.stores.directory import SqlDirectory
+from openaperture.stores.foreign import SqlForeign
 from openaperture.stores.sql import SqlStore
 from tests.contract.stores import Told, opened
 
@@ -84,9 +87,13 @@ async def opened_manager(folder: Path) -> AsyncGenerator[Place]:
         requests = RequestBuilder(identity, TokenMint("key"), kinds, json_codec.encode, terms.encode_workflow)
         decider = Decider(store, OutboxWriter(requests), kinds, database.told)
         app = create_app(
-            Verbs(decider, store),
-            store,
-            directory,
+            Parts(
+                verbs=Verbs(decider, store),
+                revisions=Revisions(store),
+                records=store,
+                directory=directory,
+                foreign=SqlForeign(database.database),
+            ),
             token=TOKEN,
             version="1.2.3",
             observer=database.told,

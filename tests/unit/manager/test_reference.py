@@ -77,6 +77,7 @@ async def _made_for(place: Place, name: str) -> dict[str, str]:
     """What the example of a route is about, by the placeholders of its path."""
     if name.partition(" ")[2].startswith("/workflows"):
         made = {"execute": place.create, "resolve": place.hold}.get(name.rpartition("/")[2], place.start)
+        made = place.create if name.startswith("DELETE") else made
         return {"workflow_id": await made()}
     old = OldClient(place.app)
     broker = await old.make("/messaging/brokers", {"name": "main"})
