@@ -390,6 +390,71 @@ class Records(Protocol):
         ...
 
 
+# -------------------------------------------------------------------------------------- directory
+
+
+class Listing(StrEnum):
+    """What the messaging directory lists. The fields of each are the columns of its table."""
+
+    EXCHANGE = "exchange"
+    BROKER = "broker"
+    CONNECTION = "broker connection"
+    RESTRICTION = "restriction"
+    CLUSTER = "cluster"
+    MODULE = "module"
+    SYSTEM_EVENT = "system event"
+
+
+Fields = Mapping[str, Any]
+"""Column -> value. `workload` and `data` are any JSON value; `inserted_at` and `updated_at` are instants."""
+
+
+class MessagingDirectory(Protocol):
+    """Where workers are: exchanges, brokers, clusters, modules; and what operators were told.
+
+    `wanted` are columns and the values that they have to have. Raises StoreUnavailable.
+    """
+
+    async def list_rows(
+        self, listing: Listing, *, since: datetime | None = None, limit: int | None = None, **wanted: Any
+    ) -> list[Fields]:
+        """Oldest first; with `since` those inserted after it, with `limit` the newest so many."""
+        ...
+
+    async def find_row(self, listing: Listing, **wanted: Any) -> Fields | None: ...
+
+    async def add(self, listing: Listing, fields: Fields, *, replacing: bool = False) -> int:
+        """Store an entry; returns its id. `replacing` one with the same key is allowed.
+
+        Raises Taken, and BadInput when it refers to an entry that is not there.
+        """
+        ...
+
+    async def change(self, listing: Listing, row_id: int, fields: Fields) -> None:
+        """Set these fields. Raises UnknownEntry, Taken, BadInput."""
+        ...
+
+    async def remove(self, listing: Listing, **wanted: Any) -> int:
+        """Delete entries, and what belongs to them; returns how many. Who refers to them does so no more."""
+        ...
+
+
+class ForeignRecords(Protocol):
+    """What orchestrators elsewhere record of workflows that they run. Raises StoreUnavailable."""
+
+    async def find_foreign(self, ids: Collection[str]) -> Mapping[str, Fields]:
+        """The original's fields by workflow, as they were put, and `updated_at`."""
+        ...
+
+    async def put_foreign(self, workflow_id: str, fields: Fields) -> None:
+        """Replace the record. Raises BadInput when no database can hold it."""
+        ...
+
+    async def delete_workflow(self, workflow_id: str, version: int) -> bool:
+        """Delete a workflow with all that belongs to it; False when its version is another one by now."""
+        ...
+
+
 # ------------------------------------------------------------------------------ clock and observer
 
 

@@ -159,6 +159,11 @@ class Settings(Section):
         """The kinds that the configuration defines or overrides."""
         return tuple(section.kind(name) for name, section in self.milestone_sections.items())
 
+    @property
+    def routes_by_own_tables(self) -> bool:
+        """Whether requests go to exchanges of our own directory. The embedded broker has none."""
+        return self.manager_url is None and self.exchange_id is not None and self.broker != EMBEDDED
+
     def completed(self) -> "Settings":
         """These settings with the defaults that follow from others."""
         data_dir = Path.cwd() / self.data_dir
@@ -191,6 +196,11 @@ class Settings(Section):
         if self.manager_url and missing:
             text = f"a Manager elsewhere has to know who we are and where; write {', '.join(missing)} as well"
             yield Clash(keys=(("manager_url",), *((name,) for name in missing)), text=text)
+        if self.routes_by_own_tables and self.broker_id is None:
+            text = (
+                "requests go by the exchanges of our own directory; write broker_id, the id of our broker, as well"
+            )
+            yield Clash(keys=(("exchange_id",), ("broker_id",)), text=text)
         yield from self._milestone_clashes()
 
     def _milestone_clashes(self) -> Iterator[Clash]:

@@ -7,6 +7,8 @@
     │   ├── BadReference    a repository or ref that the allow-list refuses
     │   ├── BadManifest     an openaperture.json that cannot be used
     │   ├── UnknownWorkflow no workflow has this id
+    │   ├── UnknownEntry    the messaging directory has no such entry
+    │   ├── Taken           an entry of the directory with this name exists already
     │   ├── WrongState      what was asked for does not fit the state of the workflow
     │   └── NotAllowed      whoever asks has no say in that
     ├── MilestoneFailed     what a milestone ran did not succeed: a command, its time limit, its outputs
@@ -58,6 +60,14 @@ class BadManifest(BadInput):
 
 class UnknownWorkflow(BadInput):
     """No workflow has this id."""
+
+
+class UnknownEntry(BadInput):
+    """The messaging directory has no such entry."""
+
+
+class Taken(BadInput):
+    """The messaging directory has such an entry already, and may have one only."""
 
 
 class WrongState(BadInput):

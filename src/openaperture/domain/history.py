@@ -9,6 +9,7 @@ from typing import Any
 KINDS: Mapping[str, str] = MappingProxyType(
     {
         "workflow.created": "stored, and not started yet",
+        "workflow.revised": "what it asks for was changed before it started",
         "workflow.started": "somebody asked to run it",
         "workflow.taken_over": "begun by an orchestrator of the original, and gone on with here",
         "workflow.waiting": "nothing is asked for until a known instant; the text says why",

@@ -101,7 +101,9 @@ def _filtered(query: Select[Any], wanted: WorkflowFilter) -> Select[Any]:
     if wanted.states is not None:
         query = query.where(column.state.in_(list(wanted.states)))
     if wanted.source_repo is not None:
-        query = query.where(column.source_repo == wanted.source_repo)
+        # The original knows a source repository by the deployment repository that is named after it.
+        named_after = column.deployment_repo == f"{wanted.source_repo}_docker"
+        query = query.where(or_(column.source_repo == wanted.source_repo, named_after))
     if wanted.deployment_repo is not None:
         query = query.where(column.deployment_repo == wanted.deployment_repo)
     if wanted.created_after is not None:
