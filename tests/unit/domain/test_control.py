@@ -1,6 +1,7 @@
 """What people do to a running workflow: cancel, pause, approve, lock, do again."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -152,7 +153,7 @@ def test_an_approval_that_nobody_decides_counts_as_rejected() -> None:
 # -------------------------------------------------------------------------------------------- locks
 
 
-def locked(*milestones: str, **fields: object) -> Machine:
+def locked(*milestones: str, **fields: Any) -> Machine:
     return Machine(*milestones, locks=(PROD,), **fields)
 
 
@@ -236,7 +237,7 @@ def test_a_person_takes_a_lock_away_and_the_workflow_goes_on() -> None:
 # ------------------------------------------------------------------------------------------- again
 
 
-def ended(*milestones: object, **fields: object) -> Machine:
+def ended(**fields: Any) -> Machine:
     """A workflow whose build left something and whose deploy failed."""
     run = Machine("build", ("test", "scan"), "deploy", **fields)
     run.tell(
