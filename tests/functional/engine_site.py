@@ -311,7 +311,9 @@ class Site:
         message = Message(body=body, message_id=message_id or uuid4().hex)
         await self.broker.publish(Address(routing_key=self.intake), message)
 
-    async def start(self, *milestones: str, again: str | None = None, message_id: str = "", **fields: Any) -> str:
+    async def start(
+        self, *milestones: str | list[str], again: str | None = None, message_id: str = "", **fields: Any
+    ) -> str:
         """Ask for a workflow; the id of it. `again` asks for that one once more."""
         message = m.StartMessage(id=again or str(uuid4()), milestones=list(milestones), **fields)
         await self.send(json_codec.encode(message), message_id or None)

@@ -4,16 +4,13 @@ F and I numbers are those of the failure model's fault catalogue and invariants.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import update
 
 from openaperture.codecs import json as json_codec
-from openaperture.config import Settings
 from openaperture.database.tables import workflows
 from openaperture.domain import messages as m
 from openaperture.domain.errors import WrongState
@@ -21,35 +18,13 @@ from openaperture.domain.events import Resolution, Resolved
 from openaperture.domain.times import start_time_of
 from openaperture.domain.workflow import State
 from openaperture.worker import Context
-from tests.contract.brokers import AmqpSite, receive, until, until_depth
-from tests.contract.stores import fresh_schema
+from tests.contract.brokers import receive, until, until_depth
 from tests.functional.engine_site import (
     LONG_PAST,
     FaultyBroker,
     FaultyStore,
     Site,
-    opened_site,
-    settings_of,
 )
-
-
-@pytest.fixture(params=["embedded", "distributed"])
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Settings]:
-    if request.param == "embedded":
-        yield settings_of(tmp_path, lambda: f"test.{uuid4().hex[:12]}")
-        return
-    url = request.getfixturevalue("amqp_url")
-    amqp = AmqpSite(url)
-    with fresh_schema(request.getfixturevalue("postgresql_url")) as database:
-        yield settings_of(tmp_path, amqp.queue, database=database, broker=url)
-    amqp.delete_queues()
-
-
-@pytest.fixture
-async def site(settings: Settings) -> AsyncGenerator[Site]:
-    async with opened_site(settings) as opened:
-        yield opened
-
 
 # ---------------------------------------------------------------------------------------- bad input
 
