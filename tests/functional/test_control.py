@@ -80,12 +80,8 @@ async def test_two_workflows_are_never_at_one_locked_environment_at_once(site: S
             await site.until_state(workflow_id, State.COMPLETED)
     assert work.most_at_once == 1
     assert Counter(work.done) == {"build": 6, "deploy": 6}
-    tokens = [
-        entry.details["locks"][PROD]
-        for key in ids
-        for entry in await site.history(key)
-        if entry.kind == "lock.taken"
-    ]
+    taken = [entry for key in ids for entry in await site.history(key) if entry.kind == "lock.taken"]
+    tokens = [entry.details["locks"][PROD] for entry in taken]
     assert sorted(tokens) == [1, 2, 3, 4, 5, 6]
     assert await site.core.store.list_locks() == []
 
