@@ -133,6 +133,20 @@ class Server(ABC):
             send_signal(member, signal.SIGKILL)
         self._wait_gone(family)
 
+    def pause(self) -> None:
+        """Stop it and its children where they stand, as a machine that is frozen, until `resume`."""
+        self._signal_family(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal_family(signal.SIGCONT)
+
+    def _signal_family(self, number: signal.Signals) -> None:
+        if (pid := self.pid) is None:
+            return
+        send_signal(pid, number)  # the parent first: while it stands it has no more children
+        for member in descendants(pid):
+            send_signal(member, number)
+
     def stop(self) -> None:
         """End it in order; after GONE_SECONDS, by force."""
         if (pid := self.pid) is None:
