@@ -278,6 +278,29 @@ class Store(Protocol):
         ...
 
 
+BEGUN_LIMIT = 3
+"""So often a message that came back may be at hand when its process ends. Then it is suspected of ending it."""
+
+
+class Begun(Protocol):
+    """Remembers, across crashes, which messages were begun and not finished.
+
+    `count`, then `begin` before they are handled, then `finish`. All raise StoreUnavailable, and can be repeated.
+    """
+
+    async def count(self, keys: Collection[str]) -> Mapping[str, int]:
+        """How often each was begun without being finished, up to BEGUN_LIMIT."""
+        ...
+
+    async def begin(self, counts: Mapping[str, int]) -> None:
+        """Durably count each once more than it says here."""
+        ...
+
+    async def finish(self, keys: Collection[str]) -> None:
+        """Forget these."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryEntry:
     """A stored `Entry`. `id` grows along the history of one workflow."""

@@ -5,18 +5,39 @@
 Ack after commit: a crash anywhere before only redelivers. What can never be handled goes to the error
 queue with its reason; while the database is away, deliveries are kept and tried again, not given back:
 a redelivery would count against the delivery limit of a quorum queue.
+
+A message that came back may be what ended the process before. So it is written down before it is begun
+again; those that were written down before are handled one by one, and put aside when that did not help:
+
+    crash 1   the message was in a batch               none of it is written down
+    crash 2   in a batch of those that came back       all of them are written down, once
+    crash 3   alone, and written down twice            its neighbours are done and forgotten by now
+    crash 4   alone, and written down BEGUN_LIMIT times; the next to get it puts it aside
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from hashlib import sha256
+from typing import TypeVar
 
 from openaperture.domain.errors import BadMessage, TryLater
 from openaperture.engine.decider import Decider, Outcome
 from openaperture.engine.intake import Item, item_of
 from openaperture.engine.ports import Wire
-from openaperture.ports import Broker, Clock, Consumer, Delivery, Observer
+from openaperture.ports import BEGUN_LIMIT, Begun, Broker, Clock, Consumer, Delivery, Message, Observer
 from openaperture.runtime.backoff import Backoff
+
+T = TypeVar("T")
+_SUSPECTED = (
+    f"an orchestrator ended while it had this message, {BEGUN_LIMIT} times and more, and the last times no other; "
+    "look into the logs for what it died of, and send the message again when that is mended"
+)
+
+
+class Stopping(Exception):
+    """The process was told to stop while the database is away: what is at hand goes back."""
 
 
 class Orchestrator:
@@ -32,7 +53,9 @@ class Orchestrator:
         *,
         queue: str,
         batch: int = 200,
+        begun: Begun | None = None,
     ) -> None:
+        """`begun`: what messages that end the process are found by; without it nothing is written down."""
         self._broker = broker
         self._decider = decider
         self._wire = wire
@@ -40,6 +63,7 @@ class Orchestrator:
         self._observer = observer
         self._queue = queue
         self._batch = batch
+        self._begun = begun
         self._consuming: asyncio.Task[None] | None = None
         self._idle = False
         self._draining = False
@@ -88,6 +112,35 @@ class Orchestrator:
 
     async def handle(self, consumer: Consumer, deliveries: Sequence[Delivery]) -> None:
         """Settle one batch: each delivery is acked or dead-lettered, or its session ended first."""
+        again = [delivery for delivery in deliveries if delivery.redelivered] if self._begun else []
+        if self._begun and again:
+            try:
+                await self._handle_again(consumer, again, self._begun)
+            except Stopping:
+                # Those of them that are settled already stay so.
+                await consumer.requeue(again)
+        first = [delivery for delivery in deliveries if delivery not in again]
+        if first:
+            await self._handle_together(consumer, first)
+
+    async def _handle_again(self, consumer: Consumer, deliveries: Sequence[Delivery], begun: Begun) -> None:
+        """Deliveries that came back. Raises Stopping."""
+        counts = await self._insist(lambda: begun.count([_key_of(each.message) for each in deliveries]))
+        groups = [[each] for each in deliveries if counts[_key_of(each.message)]]
+        if unsuspected := [each for each in deliveries if not counts[_key_of(each.message)]]:
+            groups.insert(0, unsuspected)
+        for group in groups:
+            keys = [_key_of(each.message) for each in group]
+            if counts[keys[0]] >= BEGUN_LIMIT:
+                await self._park(consumer, group[0], _SUSPECTED)
+                self._tell(group, Counter())
+            else:
+                at_hand = {key: counts[key] for key in keys}
+                await self._insist(partial(begun.begin, at_hand))
+                await self._handle_together(consumer, group)
+            await self._insist(partial(begun.finish, keys))
+
+    async def _handle_together(self, consumer: Consumer, deliveries: Sequence[Delivery]) -> None:
         items: list[Item] = []
         members: list[Delivery] = []
         for delivery in deliveries:
@@ -139,15 +192,22 @@ class Orchestrator:
 
     async def _apply(self, items: Sequence[Item]) -> list[Outcome] | None:
         """Decide and save, however long the database is away; None when told to stop meanwhile."""
+        try:
+            return await self._insist(lambda: self._decider.apply(items))
+        except Stopping:
+            return None
+
+    async def _insist(self, once: Callable[[], Awaitable[T]]) -> T:
+        """Do it, however long the database is away. Raises Stopping when told to stop meanwhile."""
         backoff = Backoff()
         while True:
             try:
-                return await self._decider.apply(items)
+                return await once()
             except TryLater as exc:
                 self._observer.emit("orchestrator.waiting", error=exc)
                 self._caught_up_at = None
                 if self._draining:
-                    return None
+                    raise Stopping from exc
                 await self._clock.sleep(backoff.next_seconds())
 
     async def _park(self, consumer: Consumer, delivery: Delivery, reason: str) -> None:
@@ -155,6 +215,11 @@ class Orchestrator:
             "message.parked", message_id=delivery.message.message_id, queue=delivery.queue, reason=reason
         )
         await consumer.dead_letter(delivery, reason)
+
+
+def _key_of(message: Message) -> str:
+    """What a message is known by when it comes back; those of the original have no id."""
+    return sha256((message.message_id or "").encode() + b"/" + message.body).hexdigest()
 
 
 def _why_parked(item: Item, outcome: Outcome) -> str:
