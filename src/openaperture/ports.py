@@ -108,8 +108,9 @@ class Broker(Protocol):
         ...
 
     async def consume(self, queue: str, *, prefetch: int, temporary: bool = False) -> Consumer:
-        """Subscribe to `queue`, which must exist, with manual acks.
+        """Subscribe to `queue`, which must exist, with manual acks. From then on `<queue>_error` exists too.
 
+        A queue that was declared here and is deleted later is declared again, empty.
         `temporary` declares the queue for this subscription alone; it vanishes with it or with its
         connection, and is declared anew after a reconnect (what it held is lost: for answers only).
         Raises QueueMismatch, BrokerUnavailable.

@@ -39,6 +39,19 @@ class Rabbit(AmqpSite):
 
         self.channel.basic_consume(queue, on_message_callback=hold)
 
+    def consume_rejecting(self, queue: str) -> None:
+        """Consume, and reject for good, one message at a time, whenever `serve` is called."""
+
+        def reject(_channel: object, method: "pika.spec.Basic.Deliver", *_rest: object) -> None:
+            self.channel.basic_reject(method.delivery_tag or 0, requeue=False)
+
+        self.channel.basic_qos(prefetch_count=1)
+        self.channel.basic_consume(queue, on_message_callback=reject)
+
+    def serve(self) -> None:
+        """Let the callbacks of one delivery run."""
+        self._connection.process_data_events(time_limit=5)
+
     def close(self) -> None:
         self._connection.close()
         self.delete_queues()
@@ -297,9 +310,10 @@ async def test_what_amqp_cannot_carry_is_refused_before_it_harms_others(
 async def test_a_deleted_queue_is_told_and_consumed_again_once_it_is_back(
     amqp_url: str, rabbit: Rabbit, events: Events
 ) -> None:
-    """F26."""
+    """A queue that operators own stays away until they make it again."""
     async with running(AmqpBroker(amqp_url, observer=events)) as broker:
-        queue = await _declared(rabbit, broker)
+        queue = rabbit.queue()
+        rabbit.channel.queue_declare(queue, durable=True)
         consumer = await broker.consume(queue, prefetch=5)
         await publish(broker, queue, "gone")
         stale = await receive(consumer, 1)
@@ -310,6 +324,24 @@ async def test_a_deleted_queue_is_told_and_consumed_again_once_it_is_back(
         await consumer.ack(stale)
 
         await broker.declare(queue)
+        await publish(broker, queue, "new")
+        assert texts(await receive(consumer, 1)) == ["new"]
+
+
+async def test_a_deleted_queue_of_ours_is_made_again_with_its_error_queue(
+    amqp_url: str, rabbit: Rabbit, events: Events
+) -> None:
+    async with running(AmqpBroker(amqp_url, observer=events)) as broker:
+        queue = await _declared(rabbit, broker)
+        consumer = await broker.consume(queue, prefetch=5)
+        await publish(broker, queue, "gone")
+        stale = await receive(consumer, 1)
+        rabbit.channel.queue_delete(f"{queue}_error")
+        rabbit.channel.queue_delete(queue)
+        assert (await events.wait_for("consumer.lost"))["queue"] == queue
+        await events.wait_for("consumer.subscribed")
+        await consumer.ack(stale)
+        await broker.check(f"{queue}_error")
         await publish(broker, queue, "new")
         assert texts(await receive(consumer, 1)) == ["new"]
 
@@ -412,12 +444,12 @@ async def test_a_queue_with_other_arguments_is_refused_with_advice(
 async def test_a_missing_error_queue_is_made_when_it_is_needed(
     amqp_url: str, rabbit: Rabbit, events: Events
 ) -> None:
-    """F33."""
     queue = rabbit.queue()
     rabbit.channel.queue_declare(queue, durable=True)
     async with running(AmqpBroker(amqp_url, observer=events)) as broker:
         await publish(broker, queue, "bad")
         consumer = await broker.consume(queue, prefetch=1)
+        rabbit.channel.queue_delete(f"{queue}_error")
         [bad] = await receive(consumer, 1)
         await consumer.dead_letter(bad, "because " * 1000)
         [dead] = await receive(await broker.consume(f"{queue}_error", prefetch=1), 1)
@@ -425,6 +457,24 @@ async def test_a_missing_error_queue_is_made_when_it_is_needed(
         assert dead.message.headers["x-reason"].startswith("because because")
         await consumer.close()
         await until_depth(broker, queue, 0)
+
+
+async def test_whoever_made_a_queue_it_has_an_error_queue_once_it_is_consumed(
+    amqp_url: str, rabbit: Rabbit, events: Events
+) -> None:
+    """The original names that queue in the arguments of its queues, and never made it."""
+    queue = rabbit.queue()
+    dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": f"{queue}_error"}
+    rabbit.channel.queue_declare(queue, durable=True, arguments=dead)
+    async with running(AmqpBroker(amqp_url, observer=events)) as broker:
+        with pytest.raises(QueueMismatch):
+            await broker.check(f"{queue}_error")
+        await broker.consume(queue, prefetch=1)
+        rabbit.consume_rejecting(queue)
+        # What another client rejects, or a delivery limit ends, is dead-lettered by RabbitMQ itself.
+        await publish(broker, queue, "to us or to them", "to the other one")
+        await asyncio.to_thread(rabbit.serve)
+        await until_depth(broker, f"{queue}_error", 1)
 
 
 async def test_a_message_that_cannot_be_dead_lettered_goes_back(

@@ -2,16 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from pika.exceptions import AMQPError
 
 from openaperture.brokers.amqp.connection import CALL_SECONDS, Channel, connection_parameters
 from openaperture.brokers.amqp.consumer import AmqpConsumer
-from openaperture.brokers.amqp.dead_letters import DeadLetters, error_queue
+from openaperture.brokers.amqp.dead_letters import DeadLetters, error_queue, is_error_queue
 from openaperture.brokers.amqp.failures import queue_error
 from openaperture.brokers.amqp.publisher import Publisher, message_properties
 from openaperture.brokers.amqp.session import Session
+from openaperture.domain.errors import QueueMismatch
 from openaperture.ports import Address, Message, Observer
 
 
@@ -47,6 +48,8 @@ class AmqpBroker:
         self._publishing = session("publish")
         self._publisher = Publisher(self._publishing)
         self._dead_letters = DeadLetters(self._publisher, self._declare_plain)
+        self._declared: set[str] = set()
+        """Queues that are ours to make: when one of them is gone it is made again."""
         self._consumers: set[AmqpConsumer] = set()
         self._started: asyncio.Queue[AmqpConsumer | None] = asyncio.Queue()
 
@@ -76,6 +79,7 @@ class AmqpBroker:
             prefetch=prefetch,
             temporary=temporary,
             probe_seconds=self._probe_seconds,
+            secure=self._secure,
             on_closed=self._consumers.discard,
         )
         await consumer.subscribe()
@@ -94,6 +98,7 @@ class AmqpBroker:
                 # Exactly these arguments: queues of the original carry them, and they can never be changed.
                 arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": error_queue(queue)},
             )
+        self._declared.add(queue)
 
     async def check(self, queue: str) -> None:
         await self.depth(queue)
@@ -111,6 +116,22 @@ class AmqpBroker:
         await self._publishing.close()
         await self._consuming.close()
         self._started.put_nowait(None)
+
+    async def _secure(self, queue: str) -> None:
+        """Make a queue of ours again if it was deleted, and see to it that its dead letters have a queue.
+
+        What is dead-lettered to a queue that does not exist vanishes, and neither the broker nor the one
+        who rejected it says so (failure model, F33). Raises QueueMismatch, BrokerUnavailable.
+        """
+        if queue in self._declared:
+            # Somebody may have made it anew with other arguments: it can be consumed as it is.
+            with suppress(QueueMismatch):
+                await self.declare(queue)
+        elif not is_error_queue(queue):
+            try:
+                await self.check(error_queue(queue))
+            except QueueMismatch:
+                await self._declare_plain(error_queue(queue))
 
     async def _declare_plain(self, queue: str) -> None:
         async with self._channel(queue) as channel:
