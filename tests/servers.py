@@ -274,6 +274,16 @@ class RabbitServer(Server):
         """Erlang node name. All nodes of a machine share one epmd, so the folder makes it unique."""
         return f"oa-{sha256(str(self.folder).encode()).hexdigest()[:12]}@localhost"
 
+    def control(self, *arguments: str) -> None:
+        """Run rabbitmqctl on the node."""
+        program = self._program().with_name("rabbitmqctl")
+        self._run_as_account(str(program), "--silent", "--node", self.node, *arguments)
+
+    def wipe(self) -> None:
+        """Kill it and lose all that it has on disk: queues and messages. The next start makes a new node."""
+        self.kill()
+        shutil.rmtree(self.folder / "data")
+
     def _find_program(self) -> Path | None:
         # Not /usr/sbin/rabbitmq-server: that one is a wrapper that changes the user by su, in a child.
         program = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")

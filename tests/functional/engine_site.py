@@ -289,12 +289,14 @@ class Site:
 
     @asynccontextmanager
     async def worker(
-        self, handler: Callable[[Context], Any] = _nothing, *, slots: int = 100
+        self, handler: Callable[[Context], Any] = _nothing, *, slots: int = 100, declare: bool = False
     ) -> AsyncGenerator[None]:
-        """A worker of the SDK for all milestones, which by default do nothing."""
+        """A worker of the SDK for all milestones, which by default do nothing. `declare`: the queue is its own."""
         worker = Worker(queue=self.workers, slots=slots, observer=self.events)
         worker.every_milestone(handler)
         async with self.another_broker() as broker:
+            if declare:
+                await broker.declare(self.workers)
             serving = asyncio.ensure_future(worker.serve(broker))
             await self.events.wait_for("worker.ready")
             try:
@@ -403,11 +405,11 @@ class Site:
 
 
 @asynccontextmanager
-async def opened_site(settings: Settings) -> AsyncGenerator[Site]:
+async def opened_site(settings: Settings, *, declare: bool = True) -> AsyncGenerator[Site]:
     """The servers of these settings with the queues declared; nothing runs yet but the test's own broker."""
     events = Events()
     async with open_core(settings, events) as core, running(core.broker()) as broker:
         site = Site(core=core, broker=broker, events=events)
-        await broker.declare(site.intake)
-        await broker.declare(site.workers)
+        for queue in (site.intake, site.workers) if declare else ():
+            await broker.declare(queue)
         yield site

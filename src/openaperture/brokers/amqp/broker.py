@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from pika.exceptions import AMQPError
 
@@ -12,7 +13,7 @@ from openaperture.brokers.amqp.dead_letters import DeadLetters, error_queue, is_
 from openaperture.brokers.amqp.failures import queue_error
 from openaperture.brokers.amqp.publisher import Publisher, message_properties
 from openaperture.brokers.amqp.session import Session
-from openaperture.domain.errors import QueueMismatch
+from openaperture.domain.errors import QueueMismatch, Unroutable
 from openaperture.ports import Address, Message, Observer
 
 
@@ -62,13 +63,23 @@ class AmqpBroker:
                 tasks.create_task(consumer.run())
 
     async def publish(self, address: Address, message: Message, *, timeout_seconds: float = 10.0) -> None:
-        await self._publisher.publish(
+        """See `Broker.publish`. A queue that was declared here and is gone is declared again."""
+        properties = message_properties(message.content_type, message.message_id, message.headers)
+        publish = partial(
+            self._publisher.publish,
             address.exchange,
             address.routing_key,
-            message_properties(message.content_type, message.message_id, message.headers),
+            properties,
             message.body,
             timeout_seconds=timeout_seconds,
         )
+        try:
+            await publish()
+        except Unroutable:
+            if address.exchange or address.routing_key not in self._declared:
+                raise
+            await self.declare(address.routing_key)
+            await publish()
 
     async def consume(self, queue: str, *, prefetch: int, temporary: bool = False) -> AmqpConsumer:
         consumer = AmqpConsumer(
