@@ -20,7 +20,7 @@ OPENAPERTURE := PATH="$(CURDIR)/$(BIN):$$PATH" openaperture
 TARGET := OPENAPERTURE_WORKER__ENVIRONMENT__DEPLOY_TARGET="$(CURDIR)/.openaperture/deployed"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up check format lint imports types pyright unit test chaos bench diagram schemas lock clean
+.PHONY: help setup run up check format lint imports types pyright unit test chaos bench diagram schemas matrix lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -82,6 +82,9 @@ diagram: setup ## Draw the table of moves into ARCHITECTURE.md
 
 schemas: setup ## Write docs/schemas from the wire messages
 	@$(BIN)/python -m scripts.schemas
+
+matrix: setup ## Write docs/explanation/failure-matrix.md from the marks on the tests
+	@$(BIN)/python -m tests.failure_matrix
 
 lock: setup ## Pin the newest versions that pyproject.toml allows (ARGS=--upgrade), with hashes
 	@$(LOCK) $(ARGS) pyproject.toml -o requirements/runtime.txt

@@ -11,9 +11,14 @@ from typing import TypeVar
 
 import pytest
 
+from tests.failure_matrix import FailureMatrix
 from tests.servers import PostgresServer, RabbitServer, Server, ServerMissing, services_folder, shared_servers
 
 AnyServer = TypeVar("AnyServer", bound=Server)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(FailureMatrix(), "failure matrix")
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,9 @@
 """`python -m tests.chaos --orchestrator-kills 1000 --rabbitmq-kills 200 …`: strikes the product for long."""
 
 import argparse
+import signal
 import sys
+import threading
 
 from tests.chaos.report import lines
 from tests.chaos.run import Wanted, run
@@ -53,7 +55,11 @@ def wanted_of(arguments: list[str]) -> Wanted:
 
 
 def main(arguments: list[str]) -> int:
-    outcome = run(wanted_of(arguments))
+    """A Ctrl-C or SIGTERM ends the strikes; what was done until then is judged all the same."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    outcome = run(wanted_of(arguments), stop)
     for line in lines(outcome):
         print(line)
     return 1 if outcome.verdict.problems else 0

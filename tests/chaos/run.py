@@ -61,8 +61,8 @@ def _opened(wanted: Wanted, folder: Path) -> Generator[Place]:
         postgres.remove()
 
 
-def run(wanted: Wanted) -> Outcome:
-    """Raises whatever keeps a run from being judged."""
+def run(wanted: Wanted, stop: threading.Event | None = None) -> Outcome:
+    """Set `stop` to strike no more, and to judge what there is. Raises whatever keeps a run from being judged."""
     services_folder().mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="chaos-", dir=services_folder(), ignore_cleanup_errors=True) as folder:
@@ -74,7 +74,7 @@ def run(wanted: Wanted) -> Outcome:
             person = Person(place.database, place.environment("person"), lambda: place.ledgers)
             starts.start()
             person.start()
-            recoveries = _strike(wanted, place)
+            recoveries = _strike(wanted, place, stop or threading.Event())
             starts.stop()
             _come_to_rest(place)
             person.stop()
@@ -90,7 +90,7 @@ def run(wanted: Wanted) -> Outcome:
     return Outcome(verdict=verdict, recoveries=recoveries, answers=answers, seconds=time.monotonic() - began)
 
 
-def _strike(wanted: Wanted, place: Place) -> list[Recovery]:
+def _strike(wanted: Wanted, place: Place, stop: threading.Event) -> list[Recovery]:
     """Carry out the plan, as far as the time allows."""
     orchestrators: list[Part] = [*place.orchestrators]
     workers: list[Part] = [*place.workers]
@@ -100,7 +100,7 @@ def _strike(wanted: Wanted, place: Place) -> list[Recovery]:
     names = [part.name for part in orchestrators]
     if place.pulse.first_after(names, 0, REST_SECONDS) is None:
         raise AssertionError(f"nothing works even before the first strike; logs in {place.folder}")
-    stop, chance = threading.Event(), random.Random(wanted.seed)
+    chance = random.Random(wanted.seed)
     strikes = plan(wanted.counts, chance)
     strikers: list[tuple[Striker, threading.Thread]] = []
     for lane in lanes(strikes) if wanted.together else [strikes]:

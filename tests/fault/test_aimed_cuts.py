@@ -38,6 +38,7 @@ async def behind(
 
 
 @pytest.mark.parametrize("arrive", [True, False], ids=["saved", "not saved"])
+@pytest.mark.fault("F04", "F05")
 async def test_commits_whose_answers_are_lost_count_once_whether_they_were_saved_or_not(
     database: PostgresProxy, behind: Site, *, arrive: bool
 ) -> None:
@@ -53,6 +54,7 @@ async def test_commits_whose_answers_are_lost_count_once_whether_they_were_saved
         assert (kinds["start.repeated"], kinds["milestone.requested"]) == (0, 2)
 
 
+@pytest.mark.fault("F40")
 async def test_without_the_database_nothing_is_acked_and_with_it_everything_goes_on(
     database: PostgresProxy, behind: Site
 ) -> None:
@@ -70,6 +72,7 @@ async def test_without_the_database_nothing_is_acked_and_with_it_everything_goes
     await assert_nothing_left_but_copies(behind)
 
 
+@pytest.mark.fault("F47")
 async def test_a_slow_database_slows_the_intake_and_nothing_else(database: PostgresProxy, behind: Site) -> None:
     """Every answer takes a fifth of a second; connections stay, and what is at hand stays bounded."""
     most_unsettled = 0
@@ -88,6 +91,7 @@ async def test_a_slow_database_slows_the_intake_and_nothing_else(database: Postg
 # --------------------------------------------------------------------------------------- RabbitMQ
 
 
+@pytest.mark.fault("F10", "F21")
 async def test_acks_that_are_swallowed_redeliver_everything_and_it_changes_nothing(site: Site) -> None:
     """All of them, under load: the broker believes that nothing was handled."""
     async with through_proxy(site) as (broker, proxy), site.worker(), site.engine(broker=broker):
@@ -106,6 +110,7 @@ async def test_acks_that_are_swallowed_redeliver_everything_and_it_changes_nothi
     await site.assert_nothing_left()
 
 
+@pytest.mark.fault("F19", "F41")
 async def test_confirms_that_never_come_leave_the_requests_in_the_outbox_until_they_do(site: Site) -> None:
     """What arrived all the same is the same message again, which a worker drops."""
     async with through_proxy(site) as (broker, proxy), site.engine(broker=broker), site.hand() as hand:
@@ -130,6 +135,7 @@ async def test_confirms_that_never_come_leave_the_requests_in_the_outbox_until_t
     await site.assert_nothing_left()
 
 
+@pytest.mark.fault("F14")
 async def test_an_orchestrator_that_comes_back_from_the_dead_finds_its_decision_stale(site: Site) -> None:
     """It stood still between deciding and saving, for so long that the broker gave its message to another."""
     store = FaultyStore(site.core)

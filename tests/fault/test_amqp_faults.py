@@ -88,6 +88,7 @@ async def _declared(rabbit: Rabbit, broker: Broker) -> str:
 # ---------------------------------------------------------------------------------- lost connections
 
 
+@pytest.mark.fault("F10", "F17")
 async def test_a_cut_consumer_comes_back_once_and_misses_nothing(
     amqp_url: str, rabbit: Rabbit, events: Events
 ) -> None:
@@ -157,6 +158,7 @@ async def test_messages_are_neither_lost_nor_acked_away_under_repeated_cuts(
         assert cuts >= 2
 
 
+@pytest.mark.fault("F18")
 async def test_a_lost_confirm_is_an_unknown_outcome_not_a_failure(
     amqp_url: str, rabbit: Rabbit, events: Events
 ) -> None:
@@ -185,6 +187,7 @@ async def test_nothing_is_sent_while_the_broker_is_away(amqp_url: str, rabbit: R
         await until_depth(broker, queue, 1)
 
 
+@pytest.mark.fault("F39")
 async def test_a_silent_connection_is_given_up_within_two_heartbeats(
     amqp_url: str, rabbit: Rabbit, events: Events
 ) -> None:
@@ -223,6 +226,7 @@ async def test_a_stalled_broker_holds_nobody_for_ever(amqp_url: str, rabbit: Rab
 # ---------------------------------------------------------------------- answers that are missing or bad
 
 
+@pytest.mark.fault("F19")
 async def test_missing_confirms_time_out_and_later_publishes_work(
     amqp_url: str, rabbit: Rabbit, events: Events
 ) -> None:
@@ -236,6 +240,7 @@ async def test_missing_confirms_time_out_and_later_publishes_work(
         await publish(broker, queue, "y")
 
 
+@pytest.mark.fault("F20", "F41")
 async def test_a_nack_is_an_unknown_outcome(amqp_url: str, rabbit: Rabbit, events: Events) -> None:
     """F20."""
     async with through_proxy(amqp_url, events) as (broker, proxy):
@@ -245,6 +250,7 @@ async def test_a_nack_is_an_unknown_outcome(amqp_url: str, rabbit: Rabbit, event
             await publish(broker, queue, "x")
 
 
+@pytest.mark.fault("F38")
 async def test_an_alarm_stops_publishing_but_not_consuming(amqp_url: str, rabbit: Rabbit, events: Events) -> None:
     """F38. The alarm is told by the proxy, so that other users of the server notice nothing."""
     async with through_proxy(amqp_url, events) as (broker, proxy):
@@ -266,6 +272,7 @@ async def test_an_alarm_stops_publishing_but_not_consuming(amqp_url: str, rabbit
         assert texts(await receive(consumer, 1)) == ["after"]
 
 
+@pytest.mark.fault("F29")
 async def test_an_exchange_that_vanishes_leaves_no_doubt_for_later_publishes(
     amqp_url: str, rabbit: Rabbit, events: Events
 ) -> None:
@@ -287,6 +294,7 @@ async def test_an_exchange_that_vanishes_leaves_no_doubt_for_later_publishes(
             await broker.publish(there, Message(body=b"x"))
 
 
+@pytest.mark.fault("F35")
 async def test_what_amqp_cannot_carry_is_refused_before_it_harms_others(
     amqp_url: str, rabbit: Rabbit, events: Events
 ) -> None:
@@ -307,6 +315,7 @@ async def test_what_amqp_cannot_carry_is_refused_before_it_harms_others(
 # -------------------------------------------------------------------------------------- lost consumers
 
 
+@pytest.mark.fault("F26")
 async def test_a_deleted_queue_is_told_and_consumed_again_once_it_is_back(
     amqp_url: str, rabbit: Rabbit, events: Events
 ) -> None:
@@ -328,6 +337,7 @@ async def test_a_deleted_queue_is_told_and_consumed_again_once_it_is_back(
         assert texts(await receive(consumer, 1)) == ["new"]
 
 
+@pytest.mark.fault("F26", "F33")
 async def test_a_deleted_queue_of_ours_is_made_again_with_its_error_queue(
     amqp_url: str, rabbit: Rabbit, events: Events
 ) -> None:
@@ -346,6 +356,7 @@ async def test_a_deleted_queue_of_ours_is_made_again_with_its_error_queue(
         assert texts(await receive(consumer, 1)) == ["new"]
 
 
+@pytest.mark.fault("F37")
 async def test_a_consumer_that_only_we_believe_in_is_found_out(
     amqp_url: str, rabbit: Rabbit, events: Events
 ) -> None:
@@ -366,6 +377,7 @@ async def test_a_consumer_that_only_we_believe_in_is_found_out(
         assert texts(await receive(consumer, 1)) == ["seen"]
 
 
+@pytest.mark.fault("F37")
 async def test_a_lost_consumer_is_found_out_beside_healthy_ones(
     amqp_url: str, rabbit: Rabbit, events: Events
 ) -> None:
@@ -428,6 +440,7 @@ async def test_a_consumer_that_lost_its_session_while_paused_resumes(
 # ---------------------------------------------------------------------------- queues and dead letters
 
 
+@pytest.mark.fault("F28")
 async def test_a_queue_with_other_arguments_is_refused_with_advice(
     amqp_url: str, rabbit: Rabbit, events: Events
 ) -> None:
@@ -441,6 +454,7 @@ async def test_a_queue_with_other_arguments_is_refused_with_advice(
         assert await broker.depth(queue) == 1
 
 
+@pytest.mark.fault("F33")
 async def test_a_missing_error_queue_is_made_when_it_is_needed(
     amqp_url: str, rabbit: Rabbit, events: Events
 ) -> None:
@@ -459,6 +473,7 @@ async def test_a_missing_error_queue_is_made_when_it_is_needed(
         await until_depth(broker, queue, 0)
 
 
+@pytest.mark.fault("F33")
 async def test_whoever_made_a_queue_it_has_an_error_queue_once_it_is_consumed(
     amqp_url: str, rabbit: Rabbit, events: Events
 ) -> None:

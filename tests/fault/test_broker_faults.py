@@ -49,6 +49,7 @@ async def _claimed(site: Site, ids: Sequence[str]) -> None:
         await site.until_entry(workflow_id, "milestone.claimed")
 
 
+@pytest.mark.fault("F38")
 async def test_a_memory_alarm_holds_everything_up_and_loses_and_doubles_nothing(
     rabbit_server: RabbitServer, private: Site
 ) -> None:
@@ -78,6 +79,7 @@ async def test_a_memory_alarm_holds_everything_up_and_loses_and_doubles_nothing(
         assert (kinds["milestone.requested"], kinds["milestone.lost"]) == (2, 0)
 
 
+@pytest.mark.fault("F24", "F42")
 async def test_requests_that_a_wiped_broker_has_lost_are_asked_again(
     rabbit_server: RabbitServer, private: Site
 ) -> None:
@@ -103,6 +105,7 @@ async def test_requests_that_a_wiped_broker_has_lost_are_asked_again(
     await private.assert_nothing_left()
 
 
+@pytest.mark.fault("F42")
 async def test_milestones_that_run_while_the_broker_is_wiped_are_reported_and_count_once(
     rabbit_server: RabbitServer, private: Site
 ) -> None:
@@ -119,6 +122,7 @@ async def test_milestones_that_run_while_the_broker_is_wiped_are_reported_and_co
     await assert_nothing_left_but_copies(private)
 
 
+@pytest.mark.fault("F26")
 async def test_our_queue_is_made_again_when_it_is_deleted_under_us(
     rabbit_server: RabbitServer, private: Site
 ) -> None:
@@ -134,6 +138,7 @@ async def test_our_queue_is_made_again_when_it_is_deleted_under_us(
     await private.assert_nothing_left()
 
 
+@pytest.mark.fault("F27")
 async def test_requests_on_a_queue_that_is_deleted_are_asked_again(
     rabbit_server: RabbitServer, private: Site
 ) -> None:
@@ -182,6 +187,7 @@ async def test_releases_run_over_quorum_queues(quorum: Site) -> None:
     await quorum.assert_nothing_left()
 
 
+@pytest.mark.fault("F32")
 async def test_what_a_delivery_limit_takes_away_is_kept_and_can_be_sent_again(quorum: Site) -> None:
     """Each time the engine dies with all of them at hand, guilty or not."""
     store = FaultyStore(quorum.core)

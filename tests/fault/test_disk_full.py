@@ -80,6 +80,7 @@ async def disk(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator
         yield made
 
 
+@pytest.mark.fault("F48")
 async def test_a_full_disk_saves_nothing_by_halves_and_work_goes_on_when_there_is_room(disk: Disk) -> None:
     store = disk.place.store()
     saved: list[str] = []
@@ -107,6 +108,7 @@ async def test_a_full_disk_saves_nothing_by_halves_and_work_goes_on_when_there_i
     assert len(await store.list_entries(lost.workflow.id)) == 3
 
 
+@pytest.mark.fault("F48")
 async def test_an_embedded_broker_on_a_full_disk_refuses_to_publish_and_loses_nothing(disk: Disk) -> None:
     broker = EmbeddedBroker(disk.place.database, observer=disk.place.told)
     await broker.declare("q")

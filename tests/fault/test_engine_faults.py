@@ -31,6 +31,7 @@ LOAD = 80
 # -------------------------------------------------------------------------------- lost connections
 
 
+@pytest.mark.fault("F18")
 async def test_a_connection_cut_between_publish_and_confirm_sends_the_same_message_again(site: Site) -> None:
     """F18."""
     async with through_proxy(site) as (broker, proxy), site.engine(broker=broker), site.hand() as hand:
@@ -47,6 +48,7 @@ async def test_a_connection_cut_between_publish_and_confirm_sends_the_same_messa
     await site.assert_nothing_left()
 
 
+@pytest.mark.fault("F10")
 async def test_an_ack_that_never_arrives_redelivers_what_then_changes_nothing(site: Site) -> None:
     """F10: the connection stands still from the commit on, and is cut when the ack was sent into it."""
     async with through_proxy(site) as (broker, proxy), site.worker():
@@ -63,6 +65,7 @@ async def test_an_ack_that_never_arrives_redelivers_what_then_changes_nothing(si
     await site.assert_nothing_left()
 
 
+@pytest.mark.fault("F10", "F17", "F18", "F40")
 async def test_connections_cut_again_and_again_lose_nothing_and_count_nothing_twice(site: Site) -> None:
     """F10, F17, F18, F40."""
     async with through_proxy(site) as (broker, proxy), site.worker(), site.engine(broker=broker):
@@ -77,6 +80,7 @@ async def test_connections_cut_again_and_again_lose_nothing_and_count_nothing_tw
         await site.assert_counted_once(workflow_id)
 
 
+@pytest.mark.fault("F17")
 async def test_a_broker_out_of_reach_for_a_while_loses_nothing(site: Site) -> None:
     """F17: no connection is accepted while the load is on, neither to take nor to publish."""
     async with through_proxy(site) as (broker, proxy), site.worker(), site.engine(broker=broker):
@@ -92,6 +96,7 @@ async def test_a_broker_out_of_reach_for_a_while_loses_nothing(site: Site) -> No
 # ------------------------------------------------------------------------------------ the database
 
 
+@pytest.mark.fault("F05", "F45")
 async def test_a_postgresql_killed_under_load_loses_nothing_and_counts_nothing_twice(
     postgres_server: PostgresServer, amqp: AmqpSite, amqp_url: str, tmp_path: Path
 ) -> None:
@@ -119,6 +124,7 @@ async def test_a_postgresql_killed_under_load_loses_nothing_and_counts_nothing_t
             await site.assert_counted_once(workflow_id)
 
 
+@pytest.mark.fault("F45")
 async def test_a_connection_that_dies_in_the_middle_of_a_write_is_replaced_and_the_write_repeated(
     postgresql_url: str,
 ) -> None:
@@ -179,6 +185,7 @@ def _safe(connection: Connection, intake: str) -> tuple[set[str], int]:
     return stored, len(waiting)
 
 
+@pytest.mark.fault("F48")
 async def test_a_disk_that_fills_up_under_load_acks_nothing_that_is_not_saved(embedded: Site) -> None:
     """F48: what was confirmed to the sender is in the queue or in the store, all the time."""
     site = embedded
@@ -198,6 +205,7 @@ async def test_a_disk_that_fills_up_under_load_acks_nothing_that_is_not_saved(em
         await site.assert_counted_once(workflow_id)
 
 
+@pytest.mark.fault("F48")
 async def test_a_worker_on_a_full_disk_keeps_its_results_until_there_is_room(embedded: Site) -> None:
     """F48, for the other half of the process: results cannot be published meanwhile, and are not lost."""
     site, deploys = embedded, Deploys()

@@ -114,6 +114,7 @@ def _until_completed(database: str, ids: list[str]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.fault("F01", "F31")
 def test_a_message_that_kills_the_process_is_put_aside_and_its_neighbours_are_handled(
     orchestrator: Process, intake: Intake, database: str
 ) -> None:
