@@ -189,7 +189,7 @@ class Server(ABC):
             raise ServerMissing(f"{self.name} is not installed")
         return program
 
-    def _run_as_account(self, *command: str) -> None:
+    def _run_as_account(self, *command: str) -> str:
         done = subprocess.run(
             command,
             check=False,
@@ -201,6 +201,7 @@ class Server(ABC):
         )
         if done.returncode:
             raise ServerFailed(f"{command[0]} failed: {done.stderr}")
+        return str(done.stdout)
 
     def _spawn(self) -> int:
         arguments, extra = self._command()
@@ -274,10 +275,10 @@ class RabbitServer(Server):
         """Erlang node name. All nodes of a machine share one epmd, so the folder makes it unique."""
         return f"oa-{sha256(str(self.folder).encode()).hexdigest()[:12]}@localhost"
 
-    def control(self, *arguments: str) -> None:
-        """Run rabbitmqctl on the node."""
+    def control(self, *arguments: str) -> str:
+        """Run rabbitmqctl on the node; what it prints."""
         program = self._program().with_name("rabbitmqctl")
-        self._run_as_account(str(program), "--silent", "--node", self.node, *arguments)
+        return self._run_as_account(str(program), "--silent", "--node", self.node, *arguments)
 
     def wipe(self) -> None:
         """Kill it and lose all that it has on disk: queues and messages. The next start makes a new node."""

@@ -6,7 +6,7 @@ queues of its own in RabbitMQ. Tests speak to the loops by messages and read wha
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -26,7 +26,17 @@ from openaperture.domain.history import Entry
 from openaperture.domain.workflow import State, Workflow
 from openaperture.engine.verbs import Verbs
 from openaperture.observability.clock import SystemClock
-from openaperture.ports import Address, Broker, Change, CommitOutcome, Consumer, Message, Observer
+from openaperture.ports import (
+    Address,
+    Broker,
+    Change,
+    CommitOutcome,
+    Consumer,
+    Deferred,
+    Loaded,
+    Message,
+    Observer,
+)
 from openaperture.runtime.supervisor import Supervisor
 from openaperture.stores.sql import SqlStore
 from openaperture.worker import Context, Worker
@@ -72,6 +82,10 @@ class FaultyStore(SqlStore):
     hold_before = False
     hold_after = False
     """Commits stop there until `release`."""
+    hold_load = False
+    """Loads stop before they have read anything."""
+    hold_settle = False
+    """What the relay has done is not noted."""
 
     def __init__(self, core: Core) -> None:
         super().__init__(core.database, observer=core.observer)
@@ -81,6 +95,16 @@ class FaultyStore(SqlStore):
 
     def release(self) -> None:
         self._released.set()
+
+    async def load(self, ids: Collection[str], message_ids: Collection[str] = ()) -> Loaded:
+        if self.hold_load:
+            await self._hold()
+        return await super().load(ids, message_ids)
+
+    async def settle_outbox(self, *, sent: Sequence[str], deferred: Sequence[Deferred] = ()) -> None:
+        if self.hold_settle:
+            await self._hold()
+        await super().settle_outbox(sent=sent, deferred=deferred)
 
     async def commit(self, changes: Sequence[Change], *, owner: str = "") -> list[CommitOutcome]:
         self.tried += 1
