@@ -1,5 +1,6 @@
 """Cuts that hit one moment of a protocol, while an engine is at work behind the proxy."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from openaperture.domain.workflow import State
 from tests.contract.brokers import AmqpSite, receive, until, until_depth
 from tests.contract.stores import fresh_schema
 from tests.fault.disturbance import Deploys, assert_nothing_left_but_copies, through_proxy
-from tests.functional.engine_site import FaultyStore, Site, opened_site, settings_of
+from tests.functional.engine_site import FaultyBroker, FaultyStore, Site, opened_site, settings_of
 from tests.postgresql_proxy import PostgresProxy, postgres_proxy
 from tests.tcp_proxy import BASIC_ACK
 
@@ -132,6 +133,27 @@ async def test_confirms_that_never_come_leave_the_requests_in_the_outbox_until_t
         await hand.complete(await hand.take())
         await site.until_state(workflow_id, State.COMPLETED)
     await site.assert_counted_once(workflow_id)
+    await site.assert_nothing_left()
+
+
+@pytest.mark.fault("F19")
+async def test_a_queue_that_confirms_nothing_does_not_hold_up_the_others(site: Site) -> None:
+    """More requests than the relay has places wait for the silent one."""
+    crowd = site.core.settings.orchestrator.relay_window + 50
+    broker = FaultyBroker(site.broker, site.workers)
+    broker.silent = True
+    await site.broker.declare(site.queue_of("paint"))
+    async with site.engine(broker=broker):
+        silent = await asyncio.gather(*(site.start("build") for _ in range(crowd)))
+        await site.events.wait_for("queue.silent")
+        painted = [await site.start("paint") for _ in range(LOAD)]
+        await until_depth(site.broker, site.queue_of("paint"), LOAD)
+        assert broker.trying <= 1
+        assert await site.core.store.count_outbox() == crowd
+        broker.silent = False
+        await site.events.wait_for("queue.heard")
+        await until_depth(site.broker, site.workers, crowd)
+    assert {(await site.get(key)).state for key in (*silent, *painted)} == {State.RUNNING}
     await site.assert_nothing_left()
 
 

@@ -223,6 +223,30 @@ async def test_a_stalled_broker_holds_nobody_for_ever(amqp_url: str, rabbit: Rab
         proxy.flow()
 
 
+def _block_the_loop(seconds: float) -> None:
+    """As a computation would that takes too long: nothing else of this process runs meanwhile."""
+    time.sleep(seconds)
+
+
+@pytest.mark.fault("F16")
+async def test_a_process_that_was_busy_for_longer_than_its_heartbeats_connects_again(
+    amqp_url: str, rabbit: Rabbit, events: Events
+) -> None:
+    async with running(AmqpBroker(amqp_url, observer=events, heartbeat_seconds=1)) as broker:
+        queue = await _declared(rabbit, broker)
+        consumer = await broker.consume(queue, prefetch=2)
+        await publish(broker, queue, "before", "waiting")
+        await receive(consumer, 1)
+        _block_the_loop(5)
+        await events.wait_for("broker.disconnected")
+        await events.wait_for("consumer.subscribed")
+        again = await receive(consumer, 2)
+        assert sorted(texts(again)) == ["before", "waiting"]
+        await publish(broker, queue, "after")
+        await consumer.ack(again)
+        assert texts(await receive(consumer, 1)) == ["after"]
+
+
 # ---------------------------------------------------------------------- answers that are missing or bad
 
 

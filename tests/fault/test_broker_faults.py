@@ -122,6 +122,31 @@ async def test_milestones_that_run_while_the_broker_is_wiped_are_reported_and_co
     await assert_nothing_left_but_copies(private)
 
 
+@pytest.mark.fault("F36")
+async def test_no_message_is_held_while_milestones_run_or_wait(rabbit_server: RabbitServer, private: Site) -> None:
+    """RabbitMQ ends a consumer that holds a message for half an hour; milestones take as long as they like."""
+
+    def unacknowledged() -> dict[str, int]:
+        listed = rabbit_server.control("list_queues", "--no-table-headers", "name", "messages_unacknowledged")
+        return {name: int(count) for name, count in (line.split() for line in listed.splitlines())}
+
+    deploys = Deploys()
+    async with private.worker(deploys.run), private.engine():
+        started = [await private.start("deploy") for _ in range(LOAD)]
+        await _claimed(private, started)
+        waiting = await private.start("scheduled", scheduled_start_time="Tue, 05 Mar 2199 23:25:19 UTC")
+        await private.until_entry(waiting, "workflow.waiting")
+
+        async def none_is_held() -> bool:
+            counts = await asyncio.to_thread(unacknowledged)
+            return counts[private.workers] == counts[private.intake] == 0
+
+        await until(none_is_held)
+        assert {(await private.get(key)).state for key in started} == {State.RUNNING}
+        deploys.may_end.set()
+        await private.until_all_completed(started)
+
+
 @pytest.mark.fault("F26")
 async def test_our_queue_is_made_again_when_it_is_deleted_under_us(
     rabbit_server: RabbitServer, private: Site

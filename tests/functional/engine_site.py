@@ -134,6 +134,10 @@ class FaultyBroker:
         """Publishes fail, and send nothing."""
         self.stuck = False
         """Publishes send nothing and never return."""
+        self.silent = False
+        """Publishes send nothing, and fail when the time for their confirm is over."""
+        self.trying = 0
+        """So many publishes wait for a confirm."""
         self.unconfirmed = 0
         """So many more publishes arrive and seem not to."""
         self.sent: list[Message] = []
@@ -147,6 +151,14 @@ class FaultyBroker:
     async def consume(self, queue: str, *, prefetch: int, temporary: bool = False) -> Consumer:
         return await self._broker.consume(queue, prefetch=prefetch, temporary=temporary)
 
+    async def _hear_nothing(self, timeout_seconds: float) -> None:
+        self.trying += 1
+        try:
+            await asyncio.sleep(timeout_seconds)
+        finally:
+            self.trying -= 1
+        raise Unconfirmed("the test keeps the confirms")
+
     async def publish(self, address: Address, message: Message, *, timeout_seconds: float = 10.0) -> None:
         if address.routing_key != self._queue:
             await self._broker.publish(address, message, timeout_seconds=timeout_seconds)
@@ -156,6 +168,8 @@ class FaultyBroker:
             raise BrokerUnavailable("the test took the broker away")
         if self.stuck:
             await asyncio.Event().wait()
+        if self.silent:
+            await self._hear_nothing(timeout_seconds)
         await self._broker.publish(address, message, timeout_seconds=timeout_seconds)
         self.sent.append(message)
         if self.unconfirmed:

@@ -12,6 +12,7 @@ from openaperture.engine.orchestrator import Orchestrator
 from openaperture.engine.recorder import Recorder
 from openaperture.engine.relay import PUBLISH_SECONDS, Relay
 from openaperture.engine.senders import NoticeSender, RequestSender, RouteFinder, Sender
+from openaperture.engine.silence import Cautious
 from openaperture.engine.timers import Timers
 from openaperture.ports import Address, Broker, Message, Observer, OutboxRow, RowKind
 from openaperture.runtime.supervisor import Service
@@ -111,9 +112,10 @@ def _senders(
         async def deliver(row: OutboxRow, message: Message) -> None:
             await broker.publish(Address(routing_key=row.queue), message, timeout_seconds=PUBLISH_SECONDS)
 
+        careful = Cautious(deliver, core.clock, core.observer, timeout_seconds=PUBLISH_SECONDS)
         return {
-            RowKind.REQUEST: RequestSender(deliver),
-            RowKind.NOTICE: NoticeSender(deliver, core.observer),
+            RowKind.REQUEST: RequestSender(careful),
+            RowKind.NOTICE: NoticeSender(careful, core.observer),
         }
     finder = RouteFinder(
         core.store,
@@ -123,9 +125,10 @@ def _senders(
         broker_id=elsewhere.broker_id,
         queue_name="workflow_orchestration",
     )
+    careful = Cautious(elsewhere.deliver, core.clock, core.observer, timeout_seconds=PUBLISH_SECONDS)
     return {
-        RowKind.REQUEST: RequestSender(elsewhere.deliver),
-        RowKind.NOTICE: NoticeSender(elsewhere.deliver, core.observer),
+        RowKind.REQUEST: RequestSender(careful),
+        RowKind.NOTICE: NoticeSender(careful, core.observer),
         RowKind.ROUTE: finder,
         RowKind.RECORD: recorder,
     }

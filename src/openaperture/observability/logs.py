@@ -41,6 +41,7 @@ WARNINGS = frozenset(
         "orchestrator.waiting",
         "pool.failed_over",
         "process.forced",
+        "queue.silent",
         "record.deferred",
         "record.unwatched",
         "relay.unsettled",
