@@ -51,6 +51,7 @@ def build_engine(core: Core, broker: Broker, elsewhere: Elsewhere | None) -> Eng
         queue=core.settings.queue_name,
         batch=tuning.batch,
         begun=SqlBegun(core.database),
+        admission=core.admission(),
     )
     timers = Timers(
         core.store,

@@ -35,6 +35,7 @@ class Api:
             token=self.token,
             version=version("openaperture"),
             observer=core.observer,
+            admission=core.admission(),
         )
 
     def server(self, *, host: str, port: int) -> ManagerServer:

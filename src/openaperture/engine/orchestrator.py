@@ -23,6 +23,7 @@ from hashlib import sha256
 from typing import TypeVar
 
 from openaperture.domain.errors import BadMessage, TryLater
+from openaperture.engine.admission import CHECK_SECONDS, Admission
 from openaperture.engine.decider import Decider, Outcome
 from openaperture.engine.intake import Item, item_of
 from openaperture.engine.ports import Wire
@@ -34,6 +35,9 @@ _SUSPECTED = (
     f"an orchestrator ended while it had this message, {BEGUN_LIMIT} times and more, and the last times no other; "
     "look into the logs for what it died of, and send the message again when that is mended"
 )
+MAX_WAITING = 5_000
+"""Starts that wait here to be admitted; more of them keep the answers of workers waiting, too."""
+MAX_WAITING_BYTES = 64 * 1_048_576
 
 
 class Stopping(Exception):
@@ -54,8 +58,12 @@ class Orchestrator:
         queue: str,
         batch: int = 200,
         begun: Begun | None = None,
+        admission: Admission | None = None,
     ) -> None:
-        """`begun`: what messages that end the process are found by; without it nothing is written down."""
+        """`begun`: what messages that end the process are found by; without it nothing is written down.
+
+        `admission`: starts are kept waiting while it is closed; without it they never are.
+        """
         self._broker = broker
         self._decider = decider
         self._wire = wire
@@ -64,6 +72,11 @@ class Orchestrator:
         self._queue = queue
         self._batch = batch
         self._begun = begun
+        self._admission = admission
+        self._waiting: list[Delivery] = []
+        """Starts that are not admitted yet, unsettled."""
+        self._room = batch
+        """When so many wait, the broker is about to hand out nothing else."""
         self._consuming: asyncio.Task[None] | None = None
         self._idle = False
         self._draining = False
@@ -94,7 +107,8 @@ class Orchestrator:
 
     def heard_seconds(self) -> float:
         """For how long all that workers said has been handled as it came; 0 while something may be waiting."""
-        if self._consumer is None or not self._consumer.is_subscribed:
+        if self._consumer is None or not self._consumer.is_subscribed or self._waiting:
+            # Behind starts that wait there may be more than the broker hands out.
             self._caught_up_at = None
         elif self._caught_up_at is None and self._idle:
             self._caught_up_at = self._clock.monotonic()
@@ -103,12 +117,37 @@ class Orchestrator:
     async def _consume(self, consumer: Consumer) -> None:
         while not self._draining:
             self._idle = True
-            deliveries = await consumer.receive(self._batch)
+            deliveries = await self._receive(consumer)
             self._idle = False
             if len(deliveries) == self._batch:
                 # More may wait behind these, and among it what we would miss.
                 self._caught_up_at = None
             await self.handle(consumer, deliveries)
+            if self._admission and self._waiting:
+                await self._look_after_waiting(consumer, self._admission)
+
+    async def _look_after_waiting(self, consumer: Consumer, admission: Admission) -> None:
+        """Let them begin when they may; until then, see that what comes behind them is received."""
+        if await admission.is_open():
+            waiting, self._waiting, self._room = self._waiting, [], self._batch
+            await self.handle(consumer, waiting)
+        elif len(self._waiting) >= self._room:
+            size = sum(len(delivery.message.body) for delivery in self._waiting)
+            if len(self._waiting) < MAX_WAITING and size < MAX_WAITING_BYTES:
+                # What is unsettled from before a pause does not count against the prefetch.
+                await consumer.pause()
+                await consumer.resume(prefetch=2 * self._batch)
+                self._room = len(self._waiting) + self._batch
+
+    async def _receive(self, consumer: Consumer) -> list[Delivery]:
+        """What is ready; nothing after a while if starts wait to be admitted."""
+        if not self._waiting:
+            return await consumer.receive(self._batch)
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                return await consumer.receive(self._batch)
+        except TimeoutError:
+            return []
 
     async def handle(self, consumer: Consumer, deliveries: Sequence[Delivery]) -> None:
         """Settle one batch: each delivery is acked or dead-lettered, or its session ended first."""
@@ -153,6 +192,9 @@ class Orchestrator:
             except Exception as exc:  # noqa: BLE001 - a defect met by one message must not stop the others
                 self._observer.emit("message.failed", message_id=delivery.message.message_id, error=exc)
                 await self._park(consumer, delivery, "a defect of the orchestrator; its log has the details")
+        if self._admission and any(item.begins for item in items) and not await self._admission.is_open():
+            kept = self._keep_waiting(items, members)
+            deliveries = [delivery for delivery in deliveries if delivery not in kept]
         outcomes = await self._apply(items) if items else []
         if outcomes is None:
             await consumer.requeue(members)
@@ -166,6 +208,16 @@ class Orchestrator:
                 await self._park(consumer, delivery, _why_parked(item, outcome))
         await consumer.ack(done)
         self._tell(deliveries, Counter(outcomes))
+
+    def _keep_waiting(self, items: list[Item], members: list[Delivery]) -> list[Delivery]:
+        """Take the starts out of a batch, unsettled. They go back to the queue when the process ends."""
+        kept = [delivery for item, delivery in zip(items, members, strict=True) if item.begins]
+        members[:] = [delivery for item, delivery in zip(items, members, strict=True) if not item.begins]
+        items[:] = [item for item in items if not item.begins]
+        self._waiting += kept
+        # Those from before a reconnect come again, so the oldest of too many can go.
+        del self._waiting[:-MAX_WAITING]
+        return kept
 
     def _tell(self, deliveries: Sequence[Delivery], outcomes: Counter[Outcome], *, requeued: int = 0) -> None:
         """Where every delivery went (invariant I9): the counts add up to what was received."""

@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from openaperture.domain.errors import OpenApertureError, StoreUnavailable
+from openaperture.engine.admission import Admission
 from openaperture.engine.verbs import Verbs
 from openaperture.manager.access import Access, identity_of
 from openaperture.manager.answers import answer
@@ -20,7 +21,15 @@ from openaperture.manager.workflows import WorkflowRoutes
 from openaperture.ports import Observer, Records
 
 
-def build(verbs: Verbs, records: Records, *, token: str, version: str, observer: Observer | None) -> FastAPI:
+def build(
+    verbs: Verbs,
+    records: Records,
+    *,
+    token: str,
+    version: str,
+    observer: Observer | None,
+    admission: Admission | None = None,
+) -> FastAPI:
     """See `openaperture.manager.create_app`. `app.state.stopping` is an event that ends open long polls."""
     # No pages that load scripts from elsewhere, and no redirects from "/x/" to "/x".
     app = FastAPI(
@@ -34,7 +43,7 @@ def build(verbs: Verbs, records: Records, *, token: str, version: str, observer:
     )
     app.state.stopping = asyncio.Event()
     _add_status(app, version)
-    WorkflowRoutes(verbs, records, Follower(records, app.state.stopping)).add_to(app)
+    WorkflowRoutes(verbs, records, Follower(records, app.state.stopping), admission).add_to(app)
     # The last one added is the first to see a request.
     app.add_middleware(Bodies)
     app.add_middleware(Access, token=token)

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Query, Request, Response
 
 from openaperture.domain.errors import BadInput
 from openaperture.domain.workflow import State, Workflow
+from openaperture.engine.admission import Admission
 from openaperture.engine.verbs import Verbs
 from openaperture.manager.access import IDENTITY
 from openaperture.manager.answers import answer, done
@@ -36,8 +37,12 @@ _NO_REASON = CancelBody()
 class WorkflowRoutes:
     """What the API does with workflows. Errors are raised as ours and answered in one place."""
 
-    def __init__(self, verbs: Verbs, records: Records, follower: Follower) -> None:
+    def __init__(
+        self, verbs: Verbs, records: Records, follower: Follower, admission: Admission | None = None
+    ) -> None:
+        """`admission`: nothing is started while it is closed."""
         self._verbs = verbs
+        self._admission = admission
         self._records = records
         self._follower = follower
 
@@ -116,6 +121,8 @@ class WorkflowRoutes:
 
     async def execute(self, workflow_id: str, body: ExecuteBody = _NO_OVERRIDES) -> Response:
         body.check((await self._follower.get_workflow(workflow_id)).release)
+        if self._admission is not None:
+            await self._admission.require()
         await self._verbs.start(workflow_id, by=IDENTITY)
         return done(202, f"/workflows/{workflow_id}")
 

@@ -16,6 +16,7 @@ QUIET = frozenset({"batch.settled", "milestone.note", "pool.passed_over"})
 """Events that are too many for a log at its usual level."""
 WARNINGS = frozenset(
     {
+        "admission.closed",
         "answer.unreadable",
         "answer.unsent",
         "attempt.voided",
