@@ -19,12 +19,14 @@ from tests.chaos.check import judge
 from tests.chaos.load import Person, Starts
 from tests.chaos.parts import Part, Place
 from tests.chaos.report import Outcome
-from tests.chaos.strikes import Blow, Recovery, Striker, lanes, plan
+from tests.chaos.strikes import Blow, Lane, Recovery, Striker, lanes, plan
 from tests.servers import PostgresServer, RabbitServer, services_folder
 
 REST_SECONDS = 240.0
 """How long what was accepted may take to end when nothing is struck any more."""
 TELL_SECONDS = 30.0
+SPREAD = 1.2
+"""Pauses are half as long on average: strikes and pauses together fill the time about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,12 +105,19 @@ def _strike(wanted: Wanted, place: Place, stop: threading.Event) -> list[Recover
     chance = random.Random(wanted.seed)
     strikes = plan(wanted.counts, chance)
     strikers: list[tuple[Striker, threading.Thread]] = []
-    for lane in lanes(strikes) if wanted.together else [strikes]:
-        striker = Striker(parts, names, place.pulse, random.Random(chance.random()), stop)
-        strikers.append((striker, threading.Thread(target=striker.carry_out, args=[lane])))
+    for lane in lanes(strikes, parts) if wanted.together else [Lane(parts=parts, strikes=strikes)]:
+        # Spread over the time that there is: a server that is always down would keep the others from working.
+        pause_seconds = SPREAD * 60 * wanted.minutes / len(lane.strikes) if wanted.together else 0.5
+        striker = Striker(
+            lane.parts, names, place.pulse, random.Random(chance.random()), stop, pause_seconds=pause_seconds
+        )
+        strikers.append((striker, threading.Thread(target=striker.carry_out, args=[lane.strikes])))
     for _, thread in strikers:
         thread.start()
     _watch(strikers, time.monotonic() + 60 * wanted.minutes, stop, len(strikes))
+    failures = [striker.failure for striker, _ in strikers if striker.failure is not None]
+    if failures:
+        raise failures[0]
     return [recovery for striker, _ in strikers for recovery in striker.done]
 
 

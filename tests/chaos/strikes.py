@@ -62,15 +62,24 @@ class Striker:
     pulse: Pulse
     chance: random.Random
     stop: threading.Event
+    pause_seconds: float = 0.5
+    """Longest pause between two strikes."""
     done: list[Recovery] = field(default_factory=list[Recovery])
+    failure: Exception | None = None
+    """What ended the work early."""
 
     def carry_out(self, strikes: Sequence[Strike]) -> None:
-        for strike in strikes:
-            # At any moment of the work, not always right after a recovery.
-            if self.stop.wait(self.chance.uniform(0, 0.5)):
-                return
-            part = self.chance.choice(self.parts[strike.target])
-            self.done.append(self._strike(strike, part))
+        """Does not raise: it is the work of a thread."""
+        try:
+            for strike in strikes:
+                # At any moment of the work, not always right after a recovery.
+                if self.stop.wait(self.chance.uniform(0, self.pause_seconds)):
+                    return
+                part = self.chance.choice(self.parts[strike.target])
+                self.done.append(self._strike(strike, part))
+        except Exception as exc:  # noqa: BLE001 (told with the verdict)
+            self.failure = exc
+            self.stop.set()
 
     def _strike(self, strike: Strike, part: Part) -> Recovery:
         struck_at = time.monotonic()
@@ -114,7 +123,18 @@ class Striker:
         return gone_at if part.name in part.signs else self.pulse.now()
 
 
-def lanes(strikes: Sequence[Strike]) -> Iterator[list[Strike]]:
-    """The strikes of each target by themselves, for strikers that work at the same time."""
-    for target in dict.fromkeys(strike.target for strike in strikes):
-        yield [strike for strike in strikes if strike.target == target]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """Strikes that one striker carries out while others do theirs."""
+
+    parts: Mapping[str, Sequence[Part]]
+    strikes: Sequence[Strike]
+
+
+def lanes(strikes: Sequence[Strike], parts: Mapping[str, Sequence[Part]]) -> Iterator[Lane]:
+    """One lane for each part, so that none is struck by two at once."""
+    for target, members in parts.items():
+        all_of_target = [strike for strike in strikes if strike.target == target]
+        for number, part in enumerate(members):
+            if of_part := all_of_target[number :: len(members)]:
+                yield Lane(parts={target: [part]}, strikes=of_part)
