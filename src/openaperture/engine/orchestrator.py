@@ -40,7 +40,7 @@ MAX_WAITING = 5_000
 MAX_WAITING_BYTES = 64 * 1_048_576
 
 
-class Stopping(Exception):
+class _Stopping(Exception):
     """The process was told to stop while the database is away: what is at hand goes back."""
 
 
@@ -128,9 +128,11 @@ class Orchestrator:
 
     async def _look_after_waiting(self, consumer: Consumer, admission: Admission) -> None:
         """Let them begin when they may; until then, see that what comes behind them is received."""
-        if await admission.is_open():
-            waiting, self._waiting, self._room = self._waiting, [], self._batch
-            await self.handle(consumer, waiting)
+        while self._waiting and not self._draining and await admission.is_open():
+            first, self._waiting = self._waiting[: self._batch], self._waiting[self._batch :]
+            await self._handle_together(consumer, first)
+        if not self._waiting:
+            self._room = self._batch
         elif len(self._waiting) >= self._room:
             size = sum(len(delivery.message.body) for delivery in self._waiting)
             if len(self._waiting) < MAX_WAITING and size < MAX_WAITING_BYTES:
@@ -155,7 +157,7 @@ class Orchestrator:
         if self._begun and again:
             try:
                 await self._handle_again(consumer, again, self._begun)
-            except Stopping:
+            except _Stopping:
                 # Those of them that are settled already stay so.
                 await consumer.requeue(again)
         first = [delivery for delivery in deliveries if delivery not in again]
@@ -163,7 +165,7 @@ class Orchestrator:
             await self._handle_together(consumer, first)
 
     async def _handle_again(self, consumer: Consumer, deliveries: Sequence[Delivery], begun: Begun) -> None:
-        """Deliveries that came back. Raises Stopping."""
+        """Deliveries that came back. Raises _Stopping."""
         counts = await self._insist(lambda: begun.count([_key_of(each.message) for each in deliveries]))
         groups = [[each] for each in deliveries if counts[_key_of(each.message)]]
         if unsuspected := [each for each in deliveries if not counts[_key_of(each.message)]]:
@@ -180,18 +182,7 @@ class Orchestrator:
             await self._insist(partial(begun.finish, keys))
 
     async def _handle_together(self, consumer: Consumer, deliveries: Sequence[Delivery]) -> None:
-        items: list[Item] = []
-        members: list[Delivery] = []
-        for delivery in deliveries:
-            try:
-                message = self._wire.decode(delivery.message)
-                items.append(item_of(message, delivery.message.message_id, self._wire.mint))
-                members.append(delivery)
-            except BadMessage as exc:
-                await self._park(consumer, delivery, str(exc))
-            except Exception as exc:  # noqa: BLE001 - a defect met by one message must not stop the others
-                self._observer.emit("message.failed", message_id=delivery.message.message_id, error=exc)
-                await self._park(consumer, delivery, "a defect of the orchestrator; its log has the details")
+        items, members = await self._read(consumer, deliveries)
         if self._admission and any(item.begins for item in items) and not await self._admission.is_open():
             kept = self._keep_waiting(items, members)
             deliveries = [delivery for delivery in deliveries if delivery not in kept]
@@ -208,6 +199,22 @@ class Orchestrator:
                 await self._park(consumer, delivery, _why_parked(item, outcome))
         await consumer.ack(done)
         self._tell(deliveries, Counter(outcomes))
+
+    async def _read(self, consumer: Consumer, deliveries: Sequence[Delivery]) -> tuple[list[Item], list[Delivery]]:
+        """What the deliveries mean, and which of them mean something; the others are put aside."""
+        items: list[Item] = []
+        members: list[Delivery] = []
+        for delivery in deliveries:
+            try:
+                message = self._wire.decode(delivery.message)
+                items.append(item_of(message, delivery.message.message_id, self._wire.mint))
+                members.append(delivery)
+            except BadMessage as exc:
+                await self._park(consumer, delivery, str(exc))
+            except Exception as exc:  # noqa: BLE001 - a defect met by one message must not stop the others
+                self._observer.emit("message.failed", message_id=delivery.message.message_id, error=exc)
+                await self._park(consumer, delivery, "a defect of the orchestrator; its log has the details")
+        return items, members
 
     def _keep_waiting(self, items: list[Item], members: list[Delivery]) -> list[Delivery]:
         """Take the starts out of a batch, unsettled. They go back to the queue when the process ends."""
@@ -246,11 +253,11 @@ class Orchestrator:
         """Decide and save, however long the database is away; None when told to stop meanwhile."""
         try:
             return await self._insist(lambda: self._decider.apply(items))
-        except Stopping:
+        except _Stopping:
             return None
 
     async def _insist(self, once: Callable[[], Awaitable[T]]) -> T:
-        """Do it, however long the database is away. Raises Stopping when told to stop meanwhile."""
+        """Do it, however long the database is away. Raises _Stopping when told to stop meanwhile."""
         backoff = Backoff()
         while True:
             try:
@@ -259,7 +266,7 @@ class Orchestrator:
                 self._observer.emit("orchestrator.waiting", error=exc)
                 self._caught_up_at = None
                 if self._draining:
-                    raise Stopping from exc
+                    raise _Stopping from exc
                 await self._clock.sleep(backoff.next_seconds())
 
     async def _park(self, consumer: Consumer, delivery: Delivery, reason: str) -> None:
