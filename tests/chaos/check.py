@@ -12,8 +12,8 @@ from typing import Any
 import pika
 import psycopg
 
+from tests.chaos.ledger import QUEUES, Effect, read_ledger
 from tests.chaos.load import INTAKE, MILESTONES
-from tests.chaos.worker import QUEUES, Effect, read_ledger
 
 SHOWN = 5
 REPEATABLE = {"build"}
@@ -46,16 +46,20 @@ Rows = Sequence[tuple[Any, ...]]
 
 def judge(database: str, broker: str, accepted: Path, ledgers: Sequence[Path]) -> Verdict:
     """Everything that must hold when all is over and nothing runs any more."""
-    verdict = Verdict()
-    ids = accepted.read_text().split()
     effects = [effect for ledger in ledgers for effect in read_ledger(ledger)]
-    verdict.accepted, verdict.effects = len(ids), len(effects)
+    verdict = judge_rows(database, accepted.read_text().split(), effects)
+    _judge_queues(verdict, broker)
+    return verdict
+
+
+def judge_rows(database: str, ids: Sequence[str], effects: Sequence[Effect]) -> Verdict:
+    """What the database holds, against the ids of the accepted starts and what the workers did."""
+    verdict = Verdict(accepted=len(ids), effects=len(effects))
     with psycopg.connect(database) as connection:
         _judge_ends(verdict, connection, ids)
         _judge_counts(verdict, connection, ids)
         _judge_effects(verdict, connection, effects)
         _judge_leftovers(verdict, connection)
-    _judge_queues(verdict, broker)
     return verdict
 
 

@@ -13,7 +13,7 @@ import pika
 import psycopg
 from pika.exceptions import AMQPError
 
-from tests.chaos.worker import read_ledger
+from tests.chaos.ledger import read_ledger
 
 INTAKE = "workflow_orchestration"
 MILESTONES = ["build", "deploy"]

@@ -9,9 +9,9 @@ from typing import Protocol
 import pika
 import psycopg
 
+from tests.chaos.ledger import QUEUES
 from tests.chaos.load import INTAKE
 from tests.chaos.pulse import Pulse
-from tests.chaos.worker import QUEUES
 from tests.fault.deployment import Process
 from tests.servers import PROJECT, PostgresServer, RabbitServer, Server
 

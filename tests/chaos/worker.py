@@ -7,49 +7,14 @@ import asyncio
 import os
 import random
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from openaperture.worker import Context, Worker
+from tests.chaos.ledger import QUEUES, Effect
 
-QUEUES = ("builder", "deployer")
 SLOTS = 4
 LONGEST_SECONDS = 0.06
 """Milestones take a moment, so that a kill can meet one in the middle: before its effect or after it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effect:
-    """One line of a ledger: that a milestone was really done."""
-
-    key: str
-    """The idempotency key of the milestone."""
-    workflow_id: str
-    milestone: str
-    generation: int
-    number: int
-
-    def line(self) -> bytes:
-        fields = (self.key, self.workflow_id, self.milestone, str(self.generation), str(self.number))
-        return (" ".join(fields) + "\n").encode()
-
-
-def read_ledger(path: Path) -> list[Effect]:
-    """All effects of a file. The last line is left out unless it is whole."""
-    effects: list[Effect] = []
-    for line in path.read_text().splitlines(keepends=True):
-        if line.endswith("\n"):
-            key, workflow_id, milestone, generation, number = line.split()
-            effects.append(
-                Effect(
-                    key=key,
-                    workflow_id=workflow_id,
-                    milestone=milestone,
-                    generation=int(generation),
-                    number=int(number),
-                )
-            )
-    return effects
 
 
 class Handler:
