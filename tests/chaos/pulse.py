@@ -5,7 +5,7 @@ import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-POLL_SECONDS = 0.01
+POLL_SECONDS = 0.02
 
 
 class _Tail:
