@@ -82,6 +82,22 @@ class Striker:
             self.stop.set()
 
     def _strike(self, strike: Strike, part: Part) -> Recovery:
+        struck_at, exit_code = self._hit(strike, part)
+        gone_at = self.pulse.now()
+        if strike.blow is not Blow.PAUSE:
+            part.start()
+        works_at = self.pulse.first_after(part.signs, self._back_at(part, gone_at), PATIENCE_SECONDS)
+        result_at = self.pulse.first_after(self.anybody, struck_at, PATIENCE_SECONDS)
+        return Recovery(
+            strike=strike,
+            part=part.name,
+            works_seconds=None if works_at is None else works_at - struck_at,
+            result_seconds=None if result_at is None else result_at - struck_at,
+            exit_code=exit_code,
+        )
+
+    def _hit(self, strike: Strike, part: Part) -> tuple[float, int]:
+        """When recovery begins to count, and the exit code of a part that was told to end."""
         struck_at = time.monotonic()
         exit_code = 0
         match strike.blow:
@@ -100,19 +116,7 @@ class Striker:
                 part.resume()
             case Blow.TERMINATE:
                 exit_code = part.terminate()
-        gone_at = self.pulse.now()
-        if strike.blow is not Blow.PAUSE:
-            part.start()
-        back_at = self._back_at(part, gone_at)
-        works_at = self.pulse.first_after(part.signs, back_at, PATIENCE_SECONDS)
-        result_at = self.pulse.first_after(self.anybody, struck_at, PATIENCE_SECONDS)
-        return Recovery(
-            strike=strike,
-            part=part.name,
-            works_seconds=None if works_at is None else works_at - struck_at,
-            result_seconds=None if result_at is None else result_at - struck_at,
-            exit_code=exit_code,
-        )
+        return struck_at, exit_code
 
     def _back_at(self, part: Part, gone_at: float) -> float:
         """From when on a sign of life is one of the part's new life.
