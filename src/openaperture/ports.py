@@ -111,8 +111,9 @@ class Broker(Protocol):
         ...
 
     async def consume(self, queue: str, *, prefetch: int, temporary: bool = False) -> Consumer:
-        """Subscribe to `queue`, which must exist, with manual acks.
+        """Subscribe to `queue`, which must exist, with manual acks. From then on `<queue>_error` exists too.
 
+        A queue that was declared here and is deleted later is declared again, empty.
         `temporary` declares the queue for this subscription alone; it vanishes with it or with its
         connection, and is declared anew after a reconnect (what it held is lost: for answers only).
         Raises QueueMismatch, BrokerUnavailable.
@@ -296,6 +297,29 @@ class Store(Protocol):
 
     async def prune(self, *, inbox_seconds: float, limit: int) -> int:
         """Forget inbox ids older than that; returns how many."""
+        ...
+
+
+BEGUN_LIMIT = 3
+"""So often a message that came back may be at hand when its process ends. Then it is suspected of ending it."""
+
+
+class Begun(Protocol):
+    """Remembers, across crashes, which messages were begun and not finished.
+
+    `count`, then `begin` before they are handled, then `finish`. All raise StoreUnavailable, and can be repeated.
+    """
+
+    async def count(self, keys: Collection[str]) -> Mapping[str, int]:
+        """How often each was begun without being finished, up to BEGUN_LIMIT."""
+        ...
+
+    async def begin(self, counts: Mapping[str, int]) -> None:
+        """Durably count each once more than it says here."""
+        ...
+
+    async def finish(self, keys: Collection[str]) -> None:
+        """Forget these."""
         ...
 
 

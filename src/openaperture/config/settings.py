@@ -27,6 +27,7 @@ from openaperture.config.values import (
     HttpUrl,
     Networks,
     Notices,
+    OutboxLimit,
     Port,
     Queue,
     Queues,
@@ -55,6 +56,7 @@ class OrchestratorSettings(Section):
 
     batch: BatchSize = 200
     relay_window: BatchSize = 200
+    outbox_limit: OutboxLimit = 20_000
     poll_seconds: Seconds = 0.5
     grace_seconds: Seconds = 25.0
 

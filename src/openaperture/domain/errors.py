@@ -18,7 +18,8 @@
     │   │   └── StoreFull   the disk under the store is full
     │   ├── BrokerUnavailable
     │   │   └── Unconfirmed published, but no confirm came: it may or may not have arrived
-    │   └── ManagerUnavailable
+    │   ├── ManagerUnavailable
+    │   └── Overloaded      too much is under way for anything new to begin
     ├── Unroutable          the broker answered: no queue takes this message
     ├── QueueMismatch       a queue exists with other arguments than we need, or does not exist
     ├── RouteRefused        a milestone has nowhere to go; says which of the known conditions it is
@@ -117,6 +118,10 @@ class Unconfirmed(BrokerUnavailable):
 
 class ManagerUnavailable(TryLater):
     """A Manager cannot be reached or cannot answer. What was asked for may or may not have been done."""
+
+
+class Overloaded(TryLater):
+    """So much waits to be sent that nothing new begins. Nothing was done."""
 
 
 class Unroutable(OpenApertureError):
