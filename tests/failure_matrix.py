@@ -15,10 +15,6 @@ from tests.failure_catalogue import CATALOGUE, SECTIONS
 TESTS = Path(__file__).parent
 DOCUMENT = TESTS.parent / "docs" / "explanation" / "failure-matrix.md"
 MARK = "fault"
-OPEN = {
-    "F46": "an answer to an attempt that the database does not know is recorded as a late one, like any other",
-}
-"""Rows that no test shows yet, with what is true instead."""
 _HEAD = """# Failure matrix
 
 What can go wrong, what must then be true, and the tests that show it. Made by `make matrix` from the marks on the
@@ -66,7 +62,7 @@ def render(shown: Mapping[str, list[str]]) -> str:
         lines += [f"## {title}\n", "| | what goes wrong | what must be true | shown by |", "|---|---|---|---|"]
         for number, fault in rows.items():
             tests = "<br>".join(f"`{test}`" for test in shown.get(number, []))
-            lines.append(f"| {number} | {fault.wrong} | {fault.must} | {tests or f'open: {OPEN.get(number)}'} |")
+            lines.append(f"| {number} | {fault.wrong} | {fault.must} | {tests} |")
         lines.append("")
     return "\n".join(lines)
 

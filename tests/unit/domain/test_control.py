@@ -53,6 +53,30 @@ def test_a_cancel_is_over_when_the_worker_stays_silent() -> None:
     assert late.workflow.state is State.CANCELLED
 
 
+# ------------------------------------------------------------------------------- a restored database
+
+
+@pytest.mark.fault("F46")
+@pytest.mark.parametrize("told", ["completed", "failed", "alive"])
+def test_an_answer_to_what_the_database_has_forgotten_holds_the_workflow(told: str) -> None:
+    run = Machine("build", "deploy")
+    before_the_loss = run.workflow
+    run.complete("build")
+    run.claim("deploy")
+    key, worker = run.attempt("deploy").key, "worker-deploy"
+    answers: dict[str, e.Event] = {
+        "completed": e.MilestoneCompleted(key=key, worker=worker),
+        "failed": e.MilestoneFailed(key=key, worker=worker, message="no"),
+        "alive": e.HeartbeatSeen(key=key, worker=worker, reply_to="deploy.answers"),
+    }
+    run.workflow = before_the_loss
+    decision = run.tell(answers[told])
+    assert (run.state, run.told, decision.answers) == (State.HELD, ["workflow.held"], ())
+    assert "restored without its last commits" in run.workflow.reason
+    run.tell(e.Resolved(resolution=e.Resolution.WORKED, by="eve"))
+    assert run.asked == ["deploy"]
+
+
 # ------------------------------------------------------------------------------------------- pause
 
 
