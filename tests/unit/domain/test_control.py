@@ -209,6 +209,23 @@ def test_a_lock_is_kept_for_what_follows_a_failure() -> None:
     assert run.complete("rollback").locks == (FreeLocks(names=(PROD,)),)
 
 
+def test_what_follows_a_failure_needs_the_lock_where_it_may_do_harm() -> None:
+    run = locked("build", "deploy", locks_from="deploy", on_failure=("clean", "deploy_oa"))
+    run.fail("build")
+    assert run.asked == ["clean"]
+    run.complete("clean")
+    assert (run.state, run.asked) == (State.WAITING, [])
+    run.tell(e.LocksGranted(tokens={PROD: 1}))
+    assert run.asked == ["deploy_oa"]
+
+
+def test_a_failed_workflow_that_gets_no_lock_ends_as_failed() -> None:
+    run = locked("build", "deploy", locks_from="deploy", on_failure=("deploy_oa",))
+    run.fail("build")
+    run.tell(e.LockDenied(name=PROD, code="superseded", by="other"))
+    assert (run.state, run.workflow.reason) == (State.FAILED, "milestone build failed: no")
+
+
 @pytest.mark.parametrize(("code", "state"), [("refused", State.FAILED), ("superseded", State.CANCELLED)])
 def test_who_does_not_get_the_lock_ends(code: str, state: State) -> None:
     run = locked("deploy")

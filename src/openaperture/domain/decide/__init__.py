@@ -98,7 +98,9 @@ def _of_locks(d: Draft, event: e.OfLocks) -> bool:
         return True
     reason = why_denied(event)
     d.warn("lock.denied", reason, lock=event.name, by=event.by)
-    if event.code == "superseded":
+    if d.workflow.failure is not None:
+        fail(d, d.workflow.failure.reason)
+    elif event.code == "superseded":
         d.change(reason=reason)
         cancelled(d)
     else:
