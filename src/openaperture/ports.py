@@ -371,7 +371,7 @@ class AccessStore(Protocol):
         ...
 
     async def list_tokens(self, subject: str | None = None) -> list[Token]:
-        """Personal tokens, of one name or of all, the newest first."""
+        """Personal tokens, of one name or of all, the newest 1,000, newest first."""
         ...
 
     async def touch_token(self, token_id: str, at: datetime) -> None:

@@ -18,21 +18,23 @@ from openaperture.client import ManagerClient
 from openaperture.engine.decider import Decider
 from openaperture.engine.verbs import Verbs
 from openaperture.manager import create_app
+from openaperture.manager.gate import Gate
 from openaperture.manager.server import ManagerServer
+from openaperture.stores.access import SqlAccess
 
 SESSION_FILE = "manager.json"
 """Where a running `up` says how to reach it; readable by its owner alone."""
 
 
 class Api:
-    """The API over one store, behind one random token."""
+    """The API over one store. This process itself comes in by a random token of its own."""
 
     def __init__(self, core: Core, decider: Decider) -> None:
         self.token = secrets.token_urlsafe(32)
         self._app = create_app(
             Verbs(decider, core.store),
             core.store,
-            token=self.token,
+            gate=Gate(store=SqlAccess(core.database), local_token=self.token),
             version=version("openaperture"),
             observer=core.observer,
         )

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from openaperture.engine.verbs import Verbs
+from openaperture.manager.gate import Gate
 from openaperture.ports import Observer, Records
 
 if TYPE_CHECKING:
@@ -10,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def create_app(
-    verbs: Verbs, records: Records, *, token: str, version: str, observer: Observer | None = None
+    verbs: Verbs, records: Records, *, gate: Gate, version: str, observer: Observer | None = None
 ) -> "FastAPI":
-    """The API as an ASGI application. `token` opens everything; `observer` is told of unexpected failures."""
+    """The API as an ASGI application. `gate` is how users are known, `observer` is told of failures."""
     # FastAPI takes a third of a second to import, which a command that needs no Manager need not wait for.
     from openaperture.manager.app import build  # noqa: PLC0415
 
-    return build(verbs, records, token=token, version=version, observer=observer)
+    return build(verbs, records, gate=gate, version=version, observer=observer)

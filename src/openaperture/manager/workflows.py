@@ -10,7 +10,7 @@ from fastapi import FastAPI, Query, Request, Response
 from openaperture.domain.errors import BadInput
 from openaperture.domain.workflow import State, Workflow
 from openaperture.engine.verbs import Verbs
-from openaperture.manager.access import IDENTITY
+from openaperture.manager.access import name_of
 from openaperture.manager.answers import answer, done
 from openaperture.manager.follow import MAX_WAIT_SECONDS, Follower, Span
 from openaperture.manager.requests import CancelBody, CreateBody, ExecuteBody, ResolveBody
@@ -114,16 +114,18 @@ class WorkflowRoutes:
         workflow_id = await self._verbs.create(body.id, body.release())
         return done(201, f"/workflows/{workflow_id}")
 
-    async def execute(self, workflow_id: str, body: ExecuteBody = _NO_OVERRIDES) -> Response:
+    async def execute(self, request: Request, workflow_id: str, body: ExecuteBody = _NO_OVERRIDES) -> Response:
         body.check((await self._follower.get_workflow(workflow_id)).release)
-        await self._verbs.start(workflow_id, by=IDENTITY)
+        await self._verbs.start(workflow_id, by=name_of(request))
         return done(202, f"/workflows/{workflow_id}")
 
-    async def cancel(self, workflow_id: str, body: CancelBody = _NO_REASON) -> Response:
-        return await self._show(await self._verbs.cancel(workflow_id, by=IDENTITY, reason=body.reason))
+    async def cancel(self, request: Request, workflow_id: str, body: CancelBody = _NO_REASON) -> Response:
+        cancelled = await self._verbs.cancel(workflow_id, by=name_of(request), reason=body.reason)
+        return await self._show(cancelled)
 
-    async def resolve(self, workflow_id: str, body: ResolveBody) -> Response:
-        resolved = await self._verbs.resolve(workflow_id, body.said(), by=IDENTITY, reason=body.reason)
+    async def resolve(self, request: Request, workflow_id: str, body: ResolveBody) -> Response:
+        by = name_of(request)
+        resolved = await self._verbs.resolve(workflow_id, body.said(), by=by, reason=body.reason)
         return await self._show(resolved)
 
     async def _show(self, workflow: Workflow) -> Response:

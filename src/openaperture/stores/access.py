@@ -16,6 +16,7 @@ from openaperture.domain.audit import GENESIS, AuditRecord, Deed, linked
 
 _AUDIT_LOCK = 0x6F61_6175_6469_7400
 """For pg_advisory_xact_lock: "oaaudit" in ASCII. Two that append at once would take the same place."""
+_LISTED = 1_000
 _PASSING = (TokenKind.ACCESS.value, TokenKind.SESSION.value)
 """Kinds that nobody wants to see in a list once they are over."""
 
@@ -93,7 +94,7 @@ class SqlAccess:
         query = select(tokens).where(tokens.c.kind == TokenKind.PERSONAL.value)
         if subject is not None:
             query = query.where(tokens.c.subject == subject)
-        newest_first = query.order_by(tokens.c.created_at.desc(), tokens.c.id)
+        newest_first = query.order_by(tokens.c.created_at.desc(), tokens.c.id).limit(_LISTED)
         return [_token_of(row) for row in await self._rows(newest_first)]
 
     async def touch_token(self, token_id: str, at: datetime) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from openaperture.engine.requests import Identity, RequestBuilder
 from openaperture.engine.tokens import TokenMint
 from openaperture.engine.verbs import Verbs
 from openaperture.manager import create_app
+from openaperture.manager.gate import Gate
 from openaperture.ports import Address
+from openaperture.stores.access import SqlAccess
 from openaperture.stores.sql import SqlStore
 from tests.contract.stores import Told, opened
 
@@ -31,12 +34,29 @@ RELEASE = {"source_repo": "acme/shop", "source_repo_git_ref": "v1", "milestones"
 WORKER = "worker-1"
 
 
+class StepClock:
+    """A clock that goes on when told."""
+
+    def __init__(self) -> None:
+        self._begun = datetime.now(UTC)
+        self.seconds = 0.0
+
+    def now(self) -> datetime:
+        return self._begun + timedelta(seconds=self.seconds)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """The API, the parts under it, and two ways to talk to it."""
 
     app: FastAPI
     store: SqlStore
+    access: SqlAccess
+    clock: StepClock
+    """That of the Manager's tokens."""
     decider: Decider
     told: Told
     http: httpx.AsyncClient
@@ -80,11 +100,23 @@ async def opened_manager(folder: Path) -> AsyncGenerator[Place]:
         identity = Identity(callback=Address(routing_key="callbacks"))
         requests = RequestBuilder(identity, TokenMint("key"), kinds, json_codec.encode, terms.encode_workflow)
         decider = Decider(store, OutboxWriter(requests), kinds, database.told)
-        app = create_app(Verbs(decider, store), store, token=TOKEN, version="1.2.3", observer=database.told)
+        clock = StepClock()
+        access = SqlAccess(database.database)
+        gate = Gate(store=access, local_token=TOKEN, now=clock.now, monotonic=clock.monotonic)
+        app = create_app(Verbs(decider, store), store, gate=gate, version="1.2.3", observer=database.told)
         transport = httpx.ASGITransport(app=app)
         headers = {"authorization": f"Bearer {TOKEN}"}
         async with (
             httpx.AsyncClient(transport=transport, base_url="http://manager", headers=headers) as http,
             ManagerClient("http://manager", TOKEN, transport=transport) as client,
         ):
-            yield Place(app=app, store=store, decider=decider, told=database.told, http=http, client=client)
+            yield Place(
+                app=app,
+                store=store,
+                access=access,
+                clock=clock,
+                decider=decider,
+                told=database.told,
+                http=http,
+                client=client,
+            )
