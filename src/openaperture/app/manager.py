@@ -13,14 +13,13 @@ from typing import TextIO
 
 import httpx
 
+from openaperture.app.access import gate_of
 from openaperture.app.core import Core
 from openaperture.client import ManagerClient
 from openaperture.engine.decider import Decider
 from openaperture.engine.verbs import Verbs
 from openaperture.manager import create_app
-from openaperture.manager.gate import Gate
 from openaperture.manager.server import ManagerServer
-from openaperture.stores.access import SqlAccess
 
 SESSION_FILE = "manager.json"
 """Where a running `up` says how to reach it; readable by its owner alone."""
@@ -34,7 +33,7 @@ class Api:
         self._app = create_app(
             Verbs(decider, core.store),
             core.store,
-            gate=Gate(store=SqlAccess(core.database), local_token=self.token),
+            gate=gate_of(core, self.token),
             version=version("openaperture"),
             observer=core.observer,
         )
