@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.functional.command_line import TIMEOUT_SECONDS, Site
+from tests.unit.manager.login_service import CLIENT_ID, CLIENT_SECRET, running_login_service
 
 
 @pytest.fixture
@@ -102,6 +103,38 @@ def test_up_shows_itself_to_others_only_when_somebody_could_log_in(site: Site) -
 
 
 # ----------------------------------------------------------------------------------------- commands
+
+
+BROWSER = """
+import sys
+import httpx
+
+with httpx.Client(follow_redirects=True) as browser:
+    sys.exit(browser.get(sys.argv[1]).text != "Logged in. This page can be closed.")
+"""
+
+
+def test_a_terminal_logs_in_with_the_browser(site: Site) -> None:
+    script = site.folder / "browser.py"
+    script.write_text(BROWSER)
+    with running_login_service() as service:
+        of_provider = {
+            "ISSUER": service.url,
+            "CLIENT_ID": CLIENT_ID,
+            "CLIENT_SECRET": CLIENT_SECRET,
+            "OPERATORS": "developers",
+        }
+        site.variables |= {f"OPENAPERTURE_MANAGER__OIDC__{name}": value for name, value in of_provider.items()}
+        site.variables["BROWSER"] = f"{sys.executable} {script} %s"
+        url = started(site)
+        done = site.run("login", url, "--browser")
+        assert done.returncode == 0, done.stderr
+        assert "as ada (operator)" in done.stdout
+        site.variables["OPENAPERTURE_MANAGER__URL"] = url
+        assert [token["label"] for token in site.json("tokens", "list")] == ["login of a terminal"]
+    shown = site.run("config", "show")
+    assert CLIENT_SECRET not in shown.stdout + shown.stderr
+    assert service.url in shown.stdout
 
 
 def test_tokens_are_made_listed_and_revoked(site: Site) -> None:

@@ -41,11 +41,16 @@ def add_to(app: typer.Typer) -> None:
         app.add_typer(group, name=name, rich_help_panel=_PANEL)
 
 
-def login(context: typer.Context, url: UrlArgument, as_json: JsonOption = False) -> None:
+def login(
+    context: typer.Context,
+    url: UrlArgument,
+    browser: Annotated[bool, typer.Option("--browser", help="Log in with your browser instead.")] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Keep a token for a Manager elsewhere; it is asked for, or read from standard input."""
     from openaperture.cli import keeping
 
-    invocation_of(context).finish(lambda: asyncio.run(keeping.login(url, as_json=as_json)))
+    invocation_of(context).finish(lambda: asyncio.run(keeping.login(url, browser=browser, as_json=as_json)))
 
 
 def logout(context: typer.Context, url: UrlArgument, as_json: JsonOption = False) -> None:

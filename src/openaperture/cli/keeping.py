@@ -4,6 +4,7 @@ import getpass
 import os
 import sys
 
+from openaperture.cli.browser_login import browser_token
 from openaperture.cli.exits import ExitCode
 from openaperture.cli.speech import answer
 from openaperture.cli.terminal import show_json
@@ -15,9 +16,9 @@ from openaperture.domain.errors import BadInput
 _MAX_TOKEN = 16_384
 
 
-async def login(url: str, *, as_json: bool) -> ExitCode:
+async def login(url: str, *, browser: bool, as_json: bool) -> ExitCode:
     """Try the token, then keep it. It is never an argument: those are seen by every user of a machine."""
-    token = _asked_token(url)
+    token = await browser_token(url) if browser else _asked_token(url)
     async with ManagerClient(url, token) as client:
         me = await client.access.get_me()
     KeptTokens(default_file(os.environ)).keep(url, token)

@@ -32,6 +32,11 @@ class AccessCalls:
         """Who the token speaks for."""
         return await self._transport.get("/me", Me)
 
+    async def exchange(self, code: str, verifier: str) -> TokenMade:
+        """The token of a login in the browser. Needs no token of ours."""
+        body = {"code": code, "verifier": verifier}
+        return self._transport.read(await self._transport.post("/login/token", body), TokenMade)
+
     async def list_tokens(self, *, everybody: bool = False) -> list[TokenShown]:
         """Personal tokens, the newest first."""
         found = await self._transport.fetch("/tokens", {"all": "true"} if everybody else None)

@@ -76,6 +76,7 @@ class OidcSettings(Section):
     issuer: HttpUrl | None = None
     client_id: Text | None = None
     client_secret: Secret | None = None
+    scopes: Names = ("openid", "profile", "email")
     name_claim: Text = "preferred_username"
     role_claim: Text = "groups"
     group_claim: Text = "groups"

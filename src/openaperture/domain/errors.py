@@ -15,7 +15,8 @@
     │   │   └── StoreFull   the disk under the store is full
     │   ├── BrokerUnavailable
     │   │   └── Unconfirmed published, but no confirm came: it may or may not have arrived
-    │   └── ManagerUnavailable
+    │   ├── ManagerUnavailable
+    │   └── LoginUnavailable the login service of people cannot be reached
     ├── Unroutable          the broker answered: no queue takes this message
     ├── QueueMismatch       a queue exists with other arguments than we need, or does not exist
     ├── RouteRefused        a milestone has nowhere to go; says which of the known conditions it is
@@ -95,6 +96,10 @@ class Unconfirmed(BrokerUnavailable):
 
 class ManagerUnavailable(TryLater):
     """A Manager cannot be reached or cannot answer. What was asked for may or may not have been done."""
+
+
+class LoginUnavailable(TryLater):
+    """The service at which people log in cannot be reached, or answers nothing that can be used."""
 
 
 class Unroutable(OpenApertureError):

@@ -20,12 +20,14 @@ from openaperture.manager.follow import Follower
 from openaperture.manager.gate import Gate
 from openaperture.manager.headers import SecurityHeaders
 from openaperture.manager.identities import Identities
+from openaperture.manager.login import LoginRoutes
 from openaperture.manager.oauth import PATH as TOKEN_PATH
 from openaperture.manager.oauth import OAuthRoutes
 from openaperture.manager.peers import Peers
 from openaperture.manager.policy import POLICIES, Policies
 from openaperture.manager.problems import problems_of
 from openaperture.manager.refusals import refuse, refuse_for, refuse_problems, refuse_route
+from openaperture.manager.sealing import Seal
 from openaperture.manager.workflows import WorkflowRoutes
 from openaperture.ports import Observer, Records
 
@@ -42,13 +44,15 @@ def build(verbs: Verbs, records: Records, *, gate: Gate, version: str, observer:
 
 def _guard(app: FastAPI, gate: Gate, observer: Observer | None) -> None:
     """The routes of identities, and the checks before every route."""
-    identities = Identities(gate.store, local_token=gate.local_token, now=gate.now, elsewhere=gate.elsewhere)
+    identities = Identities(gate.store, local_token=gate.local_token, now=gate.now, elsewhere=gate.provider)
     peers = Peers(proxies=gate.proxies, public_url=gate.public_url)
     checker = SecretChecker()
     AccountRoutes(gate.store, identities, checker, gate.now).add_to(app)
     OAuthRoutes(
         gate.store, checker, peers, now=gate.now, monotonic=gate.monotonic, token_seconds=gate.token_seconds
     ).add_to(app)
+    seal = Seal(gate.login_key)
+    LoginRoutes(gate.store, identities, peers, seal, provider=gate.provider, now=gate.now).add_to(app)
     policies = Policies(POLICIES)
     policies.check(app.routes)
     # The last one added is the first to see a request.

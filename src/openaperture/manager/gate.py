@@ -1,11 +1,11 @@
 """What the Manager has to be given to know its users."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from openaperture.manager.identities import BearerVerifier
+from openaperture.manager.oidc import OidcProvider
 from openaperture.ports import AccessStore
 
 
@@ -26,6 +26,9 @@ class Gate:
     """Networks of the proxies whose word on a client's address is taken."""
     token_seconds: float = 3_600.0
     """Life of a client's access token."""
-    elsewhere: BearerVerifier | None = None
+    login_key: Callable[[], Awaitable[str]]
+    """Fetches the key that seals logins under way; the same for all Managers of a database."""
+    provider: OidcProvider | None = None
+    """Where people log in."""
     now: Callable[[], datetime] = _now
     monotonic: Callable[[], float] = time.monotonic

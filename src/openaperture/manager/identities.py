@@ -5,13 +5,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 
 from openaperture.domain.access import LOCAL_NAME, Identity, Role, Token, TokenKind
 from openaperture.manager.credentials import hash_of, parse_token, same
+from openaperture.manager.oidc import OidcProvider
 from openaperture.ports import AccessStore
 
 CACHED = timedelta(seconds=2)
@@ -39,12 +39,6 @@ class Grant:
     """Sent by the browser on its own: what it asks for may be somebody else's idea."""
 
 
-class BearerVerifier(Protocol):
-    """Judges tokens that are not ours."""
-
-    async def find_identity(self, text: str) -> Identity | None: ...
-
-
 class Identities:
     """Knows who a request is from. Asks the store once per token and moment."""
 
@@ -54,7 +48,7 @@ class Identities:
         *,
         local_token: str,
         now: Callable[[], datetime],
-        elsewhere: BearerVerifier | None = None,
+        elsewhere: OidcProvider | None = None,
     ) -> None:
         self._store = store
         self._local_token = local_token

@@ -43,6 +43,10 @@ _ADMINISTER = Policy(minimum=Role.ADMIN)
 POLICIES: Mapping[tuple[str, str], Policy] = {
     ("GET", "/status"): _PUBLIC,
     ("POST", "/oauth/token"): _PUBLIC,
+    ("GET", "/login"): _PUBLIC,
+    ("GET", "/login/callback"): Policy(minimum=None, audited=True),
+    ("POST", "/login/token"): _PUBLIC,
+    ("POST", "/logout"): _VIEW,
     ("GET", "/me"): _VIEW_OR_WORK,
     ("GET", "/workflows"): _VIEW,
     ("POST", "/workflows"): _OPERATE,

@@ -93,7 +93,7 @@ def key(position: int = 0, number: int = 1) -> AttemptKey:
 
 
 @asynccontextmanager
-async def opened_manager(folder: Path) -> AsyncGenerator[Place]:
+async def opened_manager(folder: Path, **access_options: Any) -> AsyncGenerator[Place]:
     async with opened(f"sqlite:///{folder / 'manager.db'}") as database:
         store = database.store()
         kinds = table_of()
@@ -102,7 +102,14 @@ async def opened_manager(folder: Path) -> AsyncGenerator[Place]:
         decider = Decider(store, OutboxWriter(requests), kinds, database.told)
         clock = StepClock()
         access = SqlAccess(database.database)
-        gate = Gate(store=access, local_token=TOKEN, now=clock.now, monotonic=clock.monotonic)
+        gate = Gate(
+            store=access,
+            local_token=TOKEN,
+            login_key=lambda: store.get_or_create_setting("login_key", "a-key-of-the-tests"),
+            now=clock.now,
+            monotonic=clock.monotonic,
+            **access_options,
+        )
         app = create_app(Verbs(decider, store), store, gate=gate, version="1.2.3", observer=database.told)
         transport = httpx.ASGITransport(app=app)
         headers = {"authorization": f"Bearer {TOKEN}"}

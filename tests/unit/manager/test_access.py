@@ -24,6 +24,10 @@ VIEWERS = "viewer operator admin"
 ALLOWED = {
     "GET /status": EVERYBODY,
     "POST /oauth/token": EVERYBODY,
+    "GET /login": EVERYBODY,
+    "GET /login/callback": EVERYBODY,
+    "POST /login/token": EVERYBODY,
+    "POST /logout": VIEWERS,
     "GET /me": "viewer operator admin worker",
     "GET /workflows": VIEWERS,
     "POST /workflows": "operator admin",
