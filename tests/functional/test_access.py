@@ -102,6 +102,37 @@ def test_up_shows_itself_to_others_only_when_somebody_could_log_in(site: Site) -
     assert httpx.get(f"{url}/me", headers={"authorization": f"Bearer {token}"}).json()["name"] == "ada"
 
 
+# ------------------------------------------------------------------------------------------ secrets
+
+
+def test_no_secret_is_left_in_the_database_the_log_or_the_output(site: Site) -> None:
+    """S13, with processes: what opens something is in the hands of its owner, and a hash elsewhere."""
+    canary = "canary-of-the-login-service"
+    oidc = {"ISSUER": "http://127.0.0.1:9", "CLIENT_ID": "us", "CLIENT_SECRET": canary, "VIEWERS": "everybody"}
+    site.variables |= {f"OPENAPERTURE_MANAGER__OIDC__{name}": value for name, value in oidc.items()}
+    secret = site.run("clients", "add", "builder-1").stdout.strip()
+    url = started(site)
+    personal = site.run("tokens", "create", "--name", "ada").stdout.strip()
+    body = {"grant_type": "client_credentials", "client_id": "builder-1", "client_secret": secret}
+    access = httpx.post(f"{url}/oauth/token", json=body).json()["access_token"]
+    local = json.loads((site.folder / "data" / "manager.json").read_text())["token"]
+    for text in (secret, personal, access, local, canary):
+        headers = {"authorization": f"Bearer {text}"}
+        httpx.get(f"{url}/workflows/{'x' * 40}", headers=headers)
+        httpx.post(
+            f"{url}/workflows", headers=headers, json={"source_repo": f"https://u:{text}@git.example.org/a"}
+        )
+        httpx.post(f"{url}/oauth/token", json={**body, "client_secret": f"{text}x"})
+    assert httpx.get(f"{url}/login").status_code == 503
+    [up] = site.started
+    up.stop()
+    kept = {path.name: path.read_bytes() for path in (site.folder / "data").rglob("*") if path.is_file()}
+    assert "openaperture.db" in kept
+    kept["output"] = "\n".join(up.lines).encode()
+    canaries = [text[-32:].encode() for text in (secret, personal, access, local, canary)]
+    assert [(name, text) for name, content in kept.items() for text in canaries if text in content] == []
+
+
 # ----------------------------------------------------------------------------------------- commands
 
 
