@@ -227,7 +227,7 @@ def test_all_problems_are_reported_together_with_their_origin() -> None:
         ("[worker]\nslot = 1", 'did you mean "worker.slots"?'),
         ("[workers]\nslots = 1", 'did you mean "worker"?'),
         ("[milestones.smoke]\nrun_second = 1", 'did you mean "milestones.smoke.run_seconds"?'),
-        ("[manager]\ncolour = 1", "known here are host, port"),
+        ("[manager]\ncolour = 1", "known here are host, oidc, port"),
     ],
 )
 def test_an_unknown_key_is_refused_with_a_suggestion(text: str, suggestion: str) -> None:

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from openaperture.client.models import ErrorAnswer, ErrorDetails, Problem
 from openaperture.domain.errors import (
     BadInput,
+    LoginUnavailable,
     OpenApertureError,
     Overloaded,
     StoreFull,
@@ -64,6 +65,8 @@ def refuse_for(error: OpenApertureError) -> Response:
         case StoreUnavailable():
             text = "the Manager's database does not answer right now; try again"
             return refuse(503, "unavailable", text, headers=retry)
+        case LoginUnavailable():
+            return refuse(503, "unavailable", str(error), headers=retry)
         case _:
             # None that a request should cause: for the boundary, which answers 500.
             raise error

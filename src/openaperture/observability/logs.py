@@ -12,7 +12,7 @@ from typing import Any, TextIO, cast
 
 import structlog
 
-QUIET = frozenset({"batch.settled", "milestone.note", "pool.passed_over"})
+QUIET = frozenset({"access.refused", "batch.settled", "milestone.note", "pool.passed_over"})
 """Events that are too many for a log at its usual level."""
 WARNINGS = frozenset(
     {
@@ -69,6 +69,7 @@ WARNINGS = frozenset(
 )
 ERRORS = frozenset(
     {
+        "audit.unwritten",
         "command.crashed",
         "decision.failed",
         "decision.refused",
