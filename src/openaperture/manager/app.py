@@ -39,7 +39,7 @@ def build(parts: Parts, *, token: str, version: str, observer: Observer | None) 
     )
     app.state.stopping = asyncio.Event()
     _add_status(app, version)
-    WorkflowRoutes(parts, Follower(parts.records, app.state.stopping)).add_to(app)
+    WorkflowRoutes(parts, Follower(parts.records, parts.foreign, app.state.stopping)).add_to(app)
     for routes in (ExchangeRoutes, BrokerRoutes, ClusterRoutes, ModuleRoutes, SystemEventRoutes):
         routes(parts.directory).add_to(app)
     _add_components(app)
