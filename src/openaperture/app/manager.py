@@ -34,7 +34,7 @@ class Api:
         self.token = secrets.token_urlsafe(32)
         self._app = create_app(
             Parts(
-                verbs=Verbs(decider, core.store),
+                verbs=Verbs(decider, core.store, core.kinds, admission=core.admission()),
                 revisions=Revisions(core.store),
                 records=core.store,
                 directory=core.directory,

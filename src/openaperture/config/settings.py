@@ -8,22 +8,26 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from openaperture.config.values import (
     EMBEDDED,
+    Approvers,
     Attempts,
     BatchSize,
     BrokerUrl,
     DatabaseUrl,
     Environment,
+    FailureKinds,
     Flag,
     Folder,
     Folders,
     HttpUrl,
     Networks,
     Notices,
+    OutboxLimit,
     Port,
     Queue,
     Queues,
@@ -35,7 +39,7 @@ from openaperture.config.values import (
     is_loopback,
     split_url,
 )
-from openaperture.domain.milestones import MilestoneKind, OnLoss, table_of
+from openaperture.domain.milestones import ApprovalRule, MilestoneKind, OnExpiry, OnLoss, table_of
 from openaperture.domain.routes import ExchangeBy
 
 DATA_DIR = Path(".openaperture")
@@ -52,6 +56,7 @@ class OrchestratorSettings(Section):
 
     batch: BatchSize = 200
     relay_window: BatchSize = 200
+    outbox_limit: OutboxLimit = 20_000
     poll_seconds: Seconds = 0.5
     grace_seconds: Seconds = 25.0
 
@@ -83,19 +88,41 @@ class MilestoneSection(Section):
     exchange_id: Text | None = None
     module_type: Text | None = None
     on_loss: OnLoss | None = None
+    retry_on: FailureKinds | None = None
     max_attempts: Attempts | None = None
     pickup_seconds: Seconds | None = None
     pickup_limit_seconds: Seconds | None = None
     heartbeat_seconds: Seconds | None = None
     run_seconds: Seconds | None = None
+    approval_role: Text | None = None
+    approvals: Approvers | None = None
+    approval_not_author: Flag | None = None
+    approval_expires_seconds: Seconds | None = None
+    approval_on_expiry: OnExpiry | None = None
 
     def kind(self, name: str) -> MilestoneKind:
         """A new kind's queue has the kind's own name unless the section says otherwise."""
         base = table_of().get(name) or MilestoneKind(name=name, queue=name)
-        given = {field: value for field in type(self).model_fields if (value := getattr(self, field)) is not None}
+        given = {
+            field: value
+            for field in type(self).model_fields
+            if not field.startswith("approval") and (value := getattr(self, field)) is not None
+        }
         if self.exchange_id is not None:
             given["exchange_by"] = ExchangeBy.FIXED
+        if self.approval_role is not None or base.approval is not None:
+            given |= {"approval": self._rule(base.approval or ApprovalRule()), "queue": None}
         return replace(base, **given)
+
+    def _rule(self, base: ApprovalRule) -> ApprovalRule:
+        given: dict[str, Any] = {
+            "role": self.approval_role,
+            "required": self.approvals,
+            "not_author": self.approval_not_author,
+            "expires_seconds": self.approval_expires_seconds,
+            "on_expiry": self.approval_on_expiry,
+        }
+        return replace(base, **{name: value for name, value in given.items() if value is not None})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,8 +208,12 @@ class Settings(Section):
     def _milestone_clashes(self) -> Iterator[Clash]:
         for kind in self.milestones:
             key = ("milestones", kind.name)
-            if kind.name in table_of() and table_of()[kind.name].queue is None:
+            built_in = table_of().get(kind.name)
+            if built_in is not None and built_in.queue is None and kind.approval is None:
                 yield Clash(keys=(key,), text="the orchestrator handles this milestone itself; remove the section")
+            if kind.approval is not None and self.milestone_sections[kind.name].queue is not None:
+                text = "people decide about an approval, and no worker does; remove the queue"
+                yield Clash(keys=((*key, "queue"),), text=text)
             if kind.queue == self.queue_name:
                 text = f'"{kind.queue}" is the queue of the orchestrators; name another one for the workers'
                 yield Clash(keys=((*key, "queue"), ("queue_name",)), text=text)

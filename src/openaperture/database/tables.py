@@ -24,7 +24,7 @@ from openaperture.database.types import Instant, RowNumber
 
 metadata = MetaData()
 
-STRANDED = "wake_at IS NULL AND state NOT IN ('created', 'completed', 'failed', 'cancelled', 'held')"
+STRANDED = "wake_at IS NULL AND state NOT IN ('created', 'completed', 'failed', 'cancelled', 'held', 'paused')"
 """Invariant I8, but for the outbox: neither ended, nor a person's turn, nor with an instant to wake at.
 The query and its partial index must say it in the same words, or the index is not used."""
 
@@ -45,6 +45,13 @@ workflows = Table(
     Column("updated_at", Instant, nullable=False),
     Column("wake_at", Instant),
     Column("document", Text, nullable=False),
+    Column("parent_id", Text),
+    Index(
+        "workflows_of_parent",
+        "parent_id",
+        sqlite_where=text("parent_id IS NOT NULL"),
+        postgresql_where=text("parent_id IS NOT NULL"),
+    ),
     Index("workflows_created", "created_at", "id"),
     Index("workflows_state_created", "state", "created_at", "id"),
     Index(
@@ -86,6 +93,13 @@ attempts = Table(
     Column("ended_at", Instant),
     Column("outcome", Text),
     Column("message", Text),
+    Index(
+        "attempts_taken",
+        "milestone",
+        "claimed_at",
+        sqlite_where=text("claimed_at IS NOT NULL"),
+        postgresql_where=text("claimed_at IS NOT NULL"),
+    ),
 )
 
 outbox = Table(
@@ -134,6 +148,40 @@ logs = Table(
     Index("logs_of_workflow", "workflow_id", "id"),
 )
 """`lines` is a JSON array of texts."""
+
+locks = Table(
+    "locks",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("token", BigInteger, nullable=False),
+)
+"""Every lock that was ever asked for. `token` counts how often it was given. Whoever changes the queue of a lock
+locks its row here first, so that all see one queue."""
+
+HOLDING = "state IN ('granted', 'held')"
+
+lock_claims = Table(
+    "lock_claims",
+    metadata,
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
+    Column("name", Text, nullable=False),
+    Column("workflow_id", Text, nullable=False),
+    Column("when_locked", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("by", Text),
+    Column("token", BigInteger),
+    Column("asked_at", Instant, nullable=False),
+    Column("granted_at", Instant),
+    Column("lease_until", Instant),
+    Column("kept", Text),
+    UniqueConstraint("name", "workflow_id", name="lock_claims_once"),
+    Index("lock_claims_of_workflow", "workflow_id"),
+    # The database itself lets nobody else in.
+    Index("lock_claims_holder", "name", unique=True, sqlite_where=text(HOLDING), postgresql_where=text(HOLDING)),
+)
+"""A workflow's place in the queue of a lock. `state`: waiting, granted (it does not know yet, and has until
+`lease_until` to hear of it), held, refused or superseded (by the workflow in `by`). `kept` says why a workflow
+that has ended still holds it."""
 
 settings = Table(
     "settings",

@@ -9,7 +9,8 @@
     │   ├── UnknownWorkflow no workflow has this id
     │   ├── UnknownEntry    the messaging directory has no such entry
     │   ├── Taken           an entry of the directory with this name exists already
-    │   └── WrongState      what was asked for does not fit the state of the workflow
+    │   ├── WrongState      what was asked for does not fit the state of the workflow
+    │   └── NotAllowed      whoever asks has no say in that
     ├── MilestoneFailed     what a milestone ran did not succeed: a command, its time limit, its outputs
     ├── ConfigError         settings that cannot be used; lists every problem at once
     ├── TryLater            nothing is wrong with the input: back off and repeat
@@ -17,7 +18,8 @@
     │   │   └── StoreFull   the disk under the store is full
     │   ├── BrokerUnavailable
     │   │   └── Unconfirmed published, but no confirm came: it may or may not have arrived
-    │   └── ManagerUnavailable
+    │   ├── ManagerUnavailable
+    │   └── Overloaded      too much is under way for anything new to begin
     ├── Unroutable          the broker answered: no queue takes this message
     ├── QueueMismatch       a queue exists with other arguments than we need, or does not exist
     ├── RouteRefused        a milestone has nowhere to go; says which of the known conditions it is
@@ -29,6 +31,8 @@
 
 Adapters translate at their edge and keep the cause (``raise … from exc``).
 """
+
+from openaperture.domain.milestones import FailureKind
 
 
 class OpenApertureError(Exception):
@@ -71,8 +75,17 @@ class WrongState(BadInput):
     """What was asked for does not fit the state of the workflow; the text says what does."""
 
 
+class NotAllowed(BadInput):
+    """Whoever asks has no say in that; the text says who has."""
+
+
 class MilestoneFailed(OpenApertureError):
     """A milestone ran and did not succeed. The text is shown to people as the reason."""
+
+    def __init__(self, message: str, *, kind: FailureKind = FailureKind.CRASHED) -> None:
+        """`kind` decides whether it is tried again."""
+        super().__init__(message)
+        self.kind = kind
 
 
 class ConfigError(OpenApertureError):
@@ -105,6 +118,10 @@ class Unconfirmed(BrokerUnavailable):
 
 class ManagerUnavailable(TryLater):
     """A Manager cannot be reached or cannot answer. What was asked for may or may not have been done."""
+
+
+class Overloaded(TryLater):
+    """So much waits to be sent that nothing new begins. Nothing was done."""
 
 
 class Unroutable(OpenApertureError):

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from openaperture.domain.errors import BadInput, StoreUnavailable, UnknownWorkflow, WrongState
 from openaperture.domain.history import Entry
-from openaperture.domain.workflow import Release, State
+from openaperture.domain.releases import Release
+from openaperture.domain.workflow import State
 from openaperture.ports import Change, CommitOutcome, Store
 
 MAX_ROUNDS = 8

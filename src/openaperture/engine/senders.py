@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from openaperture.domain.attempts import Attempt, AttemptKey
 from openaperture.domain.errors import (
     AccessRefused,
     BrokerUnavailable,
@@ -23,7 +24,7 @@ from openaperture.domain.events import Routed, Sent, Undeliverable, Unsure
 from openaperture.domain.events import RouteRefused as RouteRefusedEvent
 from openaperture.domain.milestones import MilestoneKind, kind_of
 from openaperture.domain.routes import Need, Route
-from openaperture.domain.workflow import Attempt, AttemptKey, Wire, Workflow
+from openaperture.domain.workflow import Wire, Workflow
 from openaperture.engine.intake import Item
 from openaperture.engine.ports import Deliver, Routes
 from openaperture.ports import Deferred, Message, Observer, OutboxRow, Store

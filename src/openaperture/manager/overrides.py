@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from openaperture.domain.workflow import Release
+from openaperture.domain.releases import Release
 from openaperture.manager.requests import ExecuteBody, number
 
 _FLAGS = {"true": True, "false": False}

@@ -9,9 +9,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from openaperture.client.models import Workflow as Shown
 from openaperture.domain.errors import BadInput
-from openaperture.domain.events import Resolution
+from openaperture.domain.releases import Release
 from openaperture.domain.times import start_time_of
-from openaperture.domain.workflow import Release
 
 
 def plain(text: str) -> str:
@@ -180,6 +179,3 @@ class CancelBody(Strict):
 class ResolveBody(Strict):
     resolution: Literal["worked", "failed", "again"]
     reason: Reason = ""
-
-    def said(self) -> Resolution:
-        return Resolution(self.resolution)

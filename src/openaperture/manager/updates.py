@@ -14,7 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 from openaperture.domain.errors import WrongState
-from openaperture.domain.workflow import Release, State, Workflow
+from openaperture.domain.releases import Release
+from openaperture.domain.workflow import State, Workflow
 from openaperture.engine.revisions import Revisions
 from openaperture.engine.verbs import Verbs
 from openaperture.manager.views import step_of

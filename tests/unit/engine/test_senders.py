@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from openaperture.domain import events as e
+from openaperture.domain.attempts import AttemptKey
 from openaperture.domain.errors import (
     AccessRefused,
     BrokerUnavailable,
@@ -18,8 +19,9 @@ from openaperture.domain.errors import (
     UnusableAnswer,
 )
 from openaperture.domain.milestones import table_of
+from openaperture.domain.releases import Release
 from openaperture.domain.routes import Need, Route
-from openaperture.domain.workflow import AttemptKey, Origin, Release, Wire
+from openaperture.domain.workflow import Origin, Step, Wire
 from openaperture.engine.senders import (
     MAX_NOTICE_TRIES,
     Handled,
@@ -226,7 +228,7 @@ async def test_a_schedule_is_told_to_the_orchestrators_that_the_start_names(
     place: Place, origin: Origin | None, asked: tuple[Any, ...]
 ) -> None:
     of = {
-        "live": (attempt(milestone="scheduled"),),
+        "steps": (Step(milestone="scheduled", live=attempt(milestone="scheduled")),),
         "release": Release(milestones=("scheduled",)),
         "origin": origin,
     }

@@ -13,8 +13,8 @@ from openaperture.client import ManagerClient
 from openaperture.codecs import json as json_codec
 from openaperture.codecs import terms
 from openaperture.domain import events as e
+from openaperture.domain.attempts import AttemptKey
 from openaperture.domain.milestones import table_of
-from openaperture.domain.workflow import AttemptKey
 from openaperture.engine.decider import Decider
 from openaperture.engine.intake import Item
 from openaperture.engine.outbox import OutboxWriter
@@ -88,7 +88,7 @@ async def opened_manager(folder: Path) -> AsyncGenerator[Place]:
         decider = Decider(store, OutboxWriter(requests), kinds, database.told)
         app = create_app(
             Parts(
-                verbs=Verbs(decider, store),
+                verbs=Verbs(decider, store, kinds),
                 revisions=Revisions(store),
                 records=store,
                 directory=directory,

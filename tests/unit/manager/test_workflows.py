@@ -92,7 +92,7 @@ async def test_execute_starts_once_and_says_what_fits_afterwards(place: Place) -
     assert (await place.show(workflow_id))["current_step"] == "build"
     second = await place.http.post(f"/workflows/{workflow_id}/execute")
     assert (second.status_code, second.json()["error"]["code"]) == (409, "wrong_state")
-    assert second.json()["error"]["message"].endswith("it can be cancelled")
+    assert second.json()["error"]["message"].endswith("it can be cancelled or paused")
 
 
 OVERRIDES = ("force_build", "build_messaging_exchange_id", "deploy_messaging_exchange_id")
@@ -181,7 +181,7 @@ async def test_a_failed_workflow_keeps_its_step_and_says_why(place: Place) -> No
     assert (shown["workflow_completed"], shown["workflow_error"], shown["current_step"]) == (True, True, "build")
     assert shown["workflow_duration"].endswith("second(s)")
     assert "2 tests failed" in shown["reason"]
-    assert shown["explanation"] == {"code": "failed", "text": shown["reason"], "until": None}
+    assert shown["explanation"] == {"code": "failed", "text": shown["reason"], "until": None, "details": {}}
 
 
 async def test_every_state_is_explained(place: Place) -> None:
@@ -257,7 +257,7 @@ async def test_a_cancel_ends_what_no_worker_is_at(place: Place) -> None:
     assert response.json()["reason"] == "cancelled by local: wrong branch"
     again = await place.http.post(f"/workflows/{workflow_id}/cancel")
     assert again.status_code == 409
-    assert "nothing can be done to it any more" in again.json()["error"]["message"]
+    assert "it has ended" in again.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
