@@ -144,7 +144,7 @@ async def _register(api: Api, hosts: Mapping[str, VirtualHost]) -> None:
         ("/clusters", {"etcd_token": "lab-tok", "messaging_exchange_id": 3}),
     ]
     headers = {"authorization": f"Bearer {api.token}"}
-    transport = httpx.ASGITransport(app=api._app)
+    transport = httpx.ASGITransport(app=api.app)
     async with httpx.AsyncClient(transport=transport, base_url="http://manager", headers=headers) as http:
         for path, body in requests:
             assert (await http.post(path, json=body)).status_code == 201, path

@@ -32,7 +32,7 @@ class Api:
 
     def __init__(self, core: Core, decider: Decider) -> None:
         self.token = secrets.token_urlsafe(32)
-        self._app = create_app(
+        self.app = create_app(
             Parts(
                 verbs=Verbs(decider, core.store, core.kinds, admission=core.admission()),
                 revisions=Revisions(core.store),
@@ -46,12 +46,12 @@ class Api:
         )
 
     def server(self, *, host: str, port: int) -> ManagerServer:
-        return ManagerServer(self._app, host=host, port=port)
+        return ManagerServer(self.app, host=host, port=port)
 
     @asynccontextmanager
     async def client(self) -> AsyncGenerator[ManagerClient]:
         """Without a server: the same requests, handed over in memory."""
-        transport = httpx.ASGITransport(app=self._app)
+        transport = httpx.ASGITransport(app=self.app)
         async with ManagerClient("http://manager", self.token, transport=transport) as client:
             yield client
 
