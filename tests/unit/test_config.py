@@ -256,6 +256,18 @@ def test_a_remote_manager_needs_the_whole_login_and_our_place() -> None:
     assert "write exchange_id, broker_id, oauth_login_url, oauth_client_secret as well" in problem
 
 
+SHARED = 'broker = "amqps://u:p@mq/v"\ndatabase = "postgresql://u:p@db/oa"\n'
+
+
+def test_an_exchange_of_ours_makes_requests_go_by_our_own_directory() -> None:
+    assert of_file(f'{SHARED}exchange_id = "2"\nbroker_id = "1"').routes_by_own_tables
+    assert not of_file(SHARED).routes_by_own_tables
+    assert not of_file('exchange_id = "2"').routes_by_own_tables
+    problem = problem_of(f'{SHARED}exchange_id = "2"')
+    assert problem.startswith('exchange_id = "2"')
+    assert "write broker_id" in problem
+
+
 @pytest.mark.parametrize(
     ("text", "key"),
     [

@@ -42,9 +42,10 @@ def build(parts: Parts, *, gate: Gate, version: str, observer: Observer | None) 
     app = _bare(version, observer)
     app.state.stopping = asyncio.Event()
     _add_status(app, version)
-    WorkflowRoutes(parts, Follower(parts.records, app.state.stopping)).add_to(app)
+    WorkflowRoutes(parts, Follower(parts.records, parts.foreign, app.state.stopping)).add_to(app)
     for routes in (ExchangeRoutes, BrokerRoutes, ClusterRoutes, ModuleRoutes, SystemEventRoutes):
         routes(parts.directory).add_to(app)
+    _add_components(app)
     _guard(app, gate, observer)
     return app
 
@@ -90,6 +91,14 @@ def _add_status(app: FastAPI, version: str) -> None:
         return answer({"status": "ok", **known})
 
     app.add_api_route("/status", show_status, methods=["GET"], response_model=None)
+
+
+def _add_components(app: FastAPI) -> None:
+    async def list_components() -> Response:
+        """Builders of the original ask where to send their output to, and stop without a list."""
+        return answer([])
+
+    app.add_api_route("/system_components", list_components, methods=["GET"], response_model=None)
 
 
 def _handlers(observer: Observer | None) -> dict[Any, Any]:

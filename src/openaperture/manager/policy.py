@@ -93,6 +93,7 @@ POLICIES: Mapping[tuple[str, str], Policy] = {
     ("GET", "/clusters/{etcd_token}"): _VIEW_OR_WORK,
     ("PUT", "/clusters/{etcd_token}"): _ADMINISTER,
     ("DELETE", "/clusters/{etcd_token}"): _ADMINISTER,
+    ("GET", "/system_components"): _VIEW_OR_WORK,
     ("GET", "/system_events"): _VIEW_OR_WORK,
     ("POST", "/system_events"): _OPERATE_OR_WORK,
     ("GET", "/system_events/{event_id}"): _VIEW_OR_WORK,

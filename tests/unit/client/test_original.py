@@ -191,6 +191,7 @@ async def test_a_put_to_a_deleted_workflow_says_so() -> None:
             "Validation failed; type: missing",
         ),
         (b'{"errors": "?"}', "errors: ?"),
+        (b'{"error": {"code": "wrong_state", "message": "it has ended"}}', "/workflows/" + ID + ": it has ended"),
         (b"Bad Request", "it does not say why"),
         (b'{"x": "' + b"y" * 5_000 + b'"}', "…"),
     ],

@@ -32,6 +32,7 @@ ALLOWED = {
     "POST /login/token": EVERYBODY,
     "POST /logout": VIEWERS,
     "GET /me": EVERYBODY_KNOWN,
+    "GET /system_components": EVERYBODY_KNOWN,
     "GET /workflows": VIEWERS,
     "POST /workflows": "operator admin",
     "GET /workflows/{workflow_id}": EVERYBODY_KNOWN,
