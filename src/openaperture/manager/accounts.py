@@ -167,9 +167,11 @@ class AccountRoutes:
     async def add_client(self, request: Request, body: ClientBody) -> Response:
         """A program that may ask for tokens."""
         secret = new_client_secret()
+        async with self._checker.turn:
+            secret_hash = await self._checker.hash(secret)
         client = Client(
             id=body.id,
-            secret_hash=await self._checker.hash(secret),
+            secret_hash=secret_hash,
             role=body.role,
             groups=frozenset(body.groups),
             created_at=self._now(),

@@ -25,6 +25,8 @@ _TOKEN = re.compile(r"oa([pas])_([0-9a-f]{16})_[A-Za-z0-9_-]{43}")
 _COST = 2**14
 _BLOCK = 8
 """With the cost above: 16 MiB and some 50 ms for each check."""
+_SALT_BYTES = 16
+_DIGEST_BYTES = 32
 _MEMORY_BYTES = 64 * 1_048_576
 _CHECKS_AT_ONCE = 2
 """More would only take memory and processors from those who are let in already."""
@@ -70,23 +72,27 @@ class SecretChecker:
     """scrypt off the event loop, a few at a time."""
 
     def __init__(self) -> None:
-        self._free = asyncio.Semaphore(_CHECKS_AT_ONCE)
-        self._nobodys = _hashed(new_client_secret())
+        self.turn = asyncio.Semaphore(_CHECKS_AT_ONCE)
+        """Held around each of the methods."""
+        # Of no secret at all, but as costly to check as any.
+        self._nobodys = _form(secrets.token_bytes(_SALT_BYTES), secrets.token_bytes(_DIGEST_BYTES))
 
     async def hash(self, secret: str) -> str:
-        async with self._free:
-            return await asyncio.to_thread(_hashed, secret)
+        return await asyncio.to_thread(_hashed, secret)
 
     async def check(self, secret: str, stored: str | None) -> bool:
         """Takes as long for a client that does not exist, whose hash is None."""
-        async with self._free:
-            fits = await asyncio.to_thread(_fits, secret, stored or self._nobodys)
+        fits = await asyncio.to_thread(_fits, secret, stored or self._nobodys)
         return fits and stored is not None
 
 
 def _hashed(secret: str) -> str:
-    salt = secrets.token_bytes(16)
-    return f"scrypt${_COST}${_BLOCK}${_text(salt)}${_text(_derived(secret, salt, _COST, _BLOCK))}"
+    salt = secrets.token_bytes(_SALT_BYTES)
+    return _form(salt, _derived(secret, salt, _COST, _BLOCK))
+
+
+def _form(salt: bytes, digest: bytes) -> str:
+    return f"scrypt${_COST}${_BLOCK}${_text(salt)}${_text(digest)}"
 
 
 def _fits(secret: str, stored: str) -> bool:
@@ -96,7 +102,7 @@ def _fits(secret: str, stored: str) -> bool:
 
 
 def _derived(secret: str, salt: bytes, cost: int, block: int) -> bytes:
-    return scrypt(secret.encode(), salt=salt, n=cost, r=block, p=1, maxmem=_MEMORY_BYTES, dklen=32)
+    return scrypt(secret.encode(), salt=salt, n=cost, r=block, p=1, maxmem=_MEMORY_BYTES, dklen=_DIGEST_BYTES)
 
 
 def _text(raw: bytes) -> str:

@@ -78,18 +78,20 @@ class OAuthRoutes:
     async def _checked(self, client_id: str, secret: str, address: str) -> Client:
         """One answer, after one time, whatever of the two is wrong or disabled."""
         keys = ((self._addresses, address), (self._clients, client_id))
-        wait = max(throttle.wait_seconds(key) for throttle, key in keys)
-        if wait > 0:
-            headers = {"retry-after": str(math.ceil(wait))}
-            text = "too many failures; wait, and check the client's id and secret"
-            raise OAuthError("slow_down", text, 429, headers)
-        client = await self._store.find_client(client_id)
-        fits = await self._checker.check(secret, client.secret_hash if client else None)
-        if client is None or not fits or client.disabled_at is not None:
-            for throttle, key in keys:
-                throttle.fail(key)
-            headers = {"www-authenticate": 'Basic realm="openaperture"'}
-            raise OAuthError("invalid_client", "this client id and secret are not accepted", 401, headers)
+        # Asked when it is one's turn, not before: else many that come at once would all be tried.
+        async with self._checker.turn:
+            wait = max(throttle.wait_seconds(key) for throttle, key in keys)
+            if wait > 0:
+                headers = {"retry-after": str(math.ceil(wait))}
+                text = "too many failures; wait, and check the client's id and secret"
+                raise OAuthError("slow_down", text, 429, headers)
+            client = await self._store.find_client(client_id)
+            fits = await self._checker.check(secret, client.secret_hash if client else None)
+            if client is None or not fits or client.disabled_at is not None:
+                for throttle, key in keys:
+                    throttle.fail(key)
+                headers = {"www-authenticate": 'Basic realm="openaperture"'}
+                raise OAuthError("invalid_client", "this client id and secret are not accepted", 401, headers)
         return client
 
     async def _granted(self, client: Client, identity: Identity) -> Response:

@@ -87,6 +87,10 @@ async def logged_in(browser: httpx.AsyncClient, path: str = "/login") -> httpx.R
     return await browser.get(await through_the_service(browser, path))
 
 
+def challenge_of(verifier: str) -> str:
+    return urlsafe_b64encode(sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+
+
 # ---------------------------------------------------------------------------------------- a browser
 
 
@@ -255,7 +259,10 @@ async def test_a_cookie_that_was_changed_or_made_for_something_else_opens_nothin
             headers = {"cookie": f"openaperture-login={bad}".encode("latin-1")}
             response = await other.get(address, headers=headers)  # type: ignore[arg-type]
             assert response.json()["error"]["code"] == "bad_login", bad
-    response = await login_place.http.post("/login/token", json={"code": good, "verifier": "v" * 43})
+    async with sending(login_place) as browser:
+        await browser.get(f"/login?port=4711&challenge={challenge_of('v' * 43)}")
+        of_a_login = browser.cookies["openaperture-login"].strip('"')
+    response = await login_place.http.post("/login/token", json={"code": of_a_login, "verifier": "v" * 43})
     assert (response.status_code, response.json()["error"]["code"]) == (403, "login_refused")
 
 
@@ -277,7 +284,7 @@ async def test_without_a_login_service_the_routes_say_so(place: Place) -> None:
 
 async def test_a_terminal_gets_a_token_for_the_code_that_only_it_can_use(login_place: Place) -> None:
     verifier = "v" * 43
-    challenge = urlsafe_b64encode(sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+    challenge = challenge_of(verifier)
     async with sending(login_place) as browser:
         done = await logged_in(browser, f"/login?port=4711&challenge={challenge}")
         assert "openaperture" not in browser.cookies

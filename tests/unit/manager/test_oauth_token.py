@@ -1,5 +1,6 @@
 """POST /oauth/token: as the original's clients call it, and as the standard says."""
 
+import asyncio
 import base64
 import json
 from typing import Any
@@ -72,11 +73,11 @@ async def test_scope_takes_power_away_and_gives_none(place: Place) -> None:
 
 async def test_an_unknown_client_a_wrong_secret_and_a_disabled_client_look_the_same(place: Place) -> None:
     secret = await make_client(place)
-    await make_client(place, "gone")
+    of_gone = await make_client(place, "gone")
     await place.http.delete("/clients/gone")
     answers = [
         await asked(place, json={"grant_type": "client_credentials", "client_id": name, "client_secret": text})
-        for name, text in (("nobody", secret), ("ci", f"{secret}x"), ("gone", secret))
+        for name, text in (("nobody", secret), ("ci", f"{secret}x"), ("gone", of_gone))
     ]
     assert {answer.status_code for answer in answers} == {401}
     assert {answer.json()["error"] for answer in answers} == {"invalid_client"}
@@ -96,6 +97,15 @@ async def test_who_fails_too_often_has_to_wait_and_then_gets_in(place: Place) ->
     assert elsewhere.status_code == 200
     place.clock.seconds += 60
     assert (await asked(place, json={**wrong, "client_secret": secret})).status_code == 200
+
+
+async def test_guesses_that_come_at_once_are_bounded_as_well(place: Place) -> None:
+    await make_client(place)
+    wrong = {"grant_type": "client_credentials", "client_id": "ci", "client_secret": "wrong"}
+    answers = await asyncio.gather(*(asked(place, json=wrong) for _ in range(5 * FAILURES_PER_ADDRESS)))
+    tried = [answer.status_code for answer in answers].count(401)
+    assert FAILURES_PER_ADDRESS <= tried <= FAILURES_PER_ADDRESS + 1
+    assert {answer.status_code for answer in answers} == {401, 429}
 
 
 async def test_guesses_from_many_addresses_are_bounded_too(place: Place) -> None:
