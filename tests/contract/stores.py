@@ -12,9 +12,11 @@ from psycopg import sql
 from sqlalchemy.engine import make_url
 
 from openaperture.database import Database
+from openaperture.domain.attempts import Attempt, AttemptKey
 from openaperture.domain.history import Entry
 from openaperture.domain.milestones import OnLoss
-from openaperture.domain.workflow import Attempt, AttemptKey, Release, State, Workflow
+from openaperture.domain.releases import Release
+from openaperture.domain.workflow import State, Step, Workflow
 from openaperture.ports import Change, OutboxRow, RowKind
 from openaperture.stores.sql import SqlStore
 
@@ -87,7 +89,7 @@ def workflow(workflow_id: str, **fields: Any) -> Workflow:
     defaults: dict[str, Any] = {
         "release": Release(milestones=("build", "deploy"), source_repo="acme/shop", source_repo_git_ref="v1"),
         "state": State.RUNNING,
-        "live": (attempt(),),
+        "steps": (Step(milestone="build", live=attempt()),),
         "created_at": LONG_AGO,
     }
     return Workflow(id=workflow_id, **defaults | fields)

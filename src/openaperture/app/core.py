@@ -15,6 +15,7 @@ from openaperture.config import Settings
 from openaperture.database import Database
 from openaperture.domain.errors import ConfigError
 from openaperture.domain.milestones import MilestoneKind, table_of
+from openaperture.engine.admission import Admission
 from openaperture.engine.decider import Decider, HandOver
 from openaperture.engine.outbox import OutboxWriter
 from openaperture.engine.ports import NoticeWriter, Wire
@@ -22,6 +23,7 @@ from openaperture.engine.requests import Identity, RequestBuilder
 from openaperture.engine.tokens import TokenMint
 from openaperture.observability.clock import SystemClock
 from openaperture.ports import Address, Broker, Observer
+from openaperture.stores.directory import SqlDirectory
 from openaperture.stores.sql import SqlStore
 
 _NOTICES: Mapping[str, NoticeWriter | None] = {"off": None, "terms": TermNotices(), "json": JsonNotices()}
@@ -35,6 +37,7 @@ class Core:
     observer: Observer
     database: Database
     store: SqlStore
+    directory: SqlDirectory
     clock: SystemClock
     wire: Wire
     owner: str
@@ -51,15 +54,21 @@ class Core:
             exchange_id=settings.exchange_id,
             broker_id=settings.broker_id,
         )
-        elsewhere = settings.manager_url is not None
+        recorded = settings.manager_url is not None
+        looks_up_routes = recorded or settings.routes_by_own_tables
         requests = RequestBuilder(
-            identity, wire.mint, self.kinds, wire.encode, wire.encode_workflow, looks_up_routes=elsewhere
+            identity, wire.mint, self.kinds, wire.encode, wire.encode_workflow, looks_up_routes=looks_up_routes
         )
         outbox = OutboxWriter(
-            requests, notices=_NOTICES[settings.notices], ui_url=settings.ui_url, records=elsewhere
+            requests, notices=_NOTICES[settings.notices], ui_url=settings.ui_url, records=recorded
         )
         owner = self.owner if hand_over else ""
         return Decider(self.store, outbox, self.kinds, self.observer, owner=owner, hand_over=hand_over)
+
+    def admission(self) -> Admission:
+        """Whether new workflows may begin."""
+        limit = self.settings.orchestrator.outbox_limit
+        return Admission(self.store.count_outbox, self.clock, self.observer, limit=limit)
 
     def broker(self) -> Broker:
         """Our own broker; it connects when it is run."""
@@ -91,6 +100,7 @@ async def open_core(settings: Settings, observer: Observer) -> AsyncGenerator[Co
             observer=observer,
             database=database,
             store=store,
+            directory=SqlDirectory(database),
             clock=SystemClock(),
             wire=wire,
             owner=f"{settings.hostname}.{os.getpid()}.{secrets.token_hex(4)}",

@@ -8,36 +8,43 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from openaperture.domain.errors import OpenApertureError, StoreUnavailable
-from openaperture.engine.verbs import Verbs
 from openaperture.manager.access import Access, identity_of
 from openaperture.manager.accounts import AccountRoutes
 from openaperture.manager.answers import answer
 from openaperture.manager.audit import Audit
 from openaperture.manager.bodies import Bodies
 from openaperture.manager.boundary import Boundary
+from openaperture.manager.brokers import BrokerRoutes
+from openaperture.manager.clusters import ClusterRoutes
 from openaperture.manager.credentials import SecretChecker
+from openaperture.manager.exchanges import ExchangeRoutes
 from openaperture.manager.follow import Follower
 from openaperture.manager.gate import Gate
 from openaperture.manager.headers import SecurityHeaders
 from openaperture.manager.identities import Identities
 from openaperture.manager.login import LoginRoutes
+from openaperture.manager.modules import ModuleRoutes
 from openaperture.manager.oauth import PATH as TOKEN_PATH
 from openaperture.manager.oauth import OAuthRoutes
+from openaperture.manager.parts import Parts
 from openaperture.manager.peers import Peers
 from openaperture.manager.policy import POLICIES, Policies
 from openaperture.manager.problems import problems_of
 from openaperture.manager.refusals import refuse, refuse_for, refuse_problems, refuse_route
 from openaperture.manager.sealing import Seal
+from openaperture.manager.system_events import SystemEventRoutes
 from openaperture.manager.workflows import WorkflowRoutes
-from openaperture.ports import Observer, Records
+from openaperture.ports import Observer
 
 
-def build(verbs: Verbs, records: Records, *, gate: Gate, version: str, observer: Observer | None) -> FastAPI:
+def build(parts: Parts, *, gate: Gate, version: str, observer: Observer | None) -> FastAPI:
     """See `openaperture.manager.create_app`. `app.state.stopping` is an event that ends open long polls."""
     app = _bare(version, observer)
     app.state.stopping = asyncio.Event()
     _add_status(app, version)
-    WorkflowRoutes(verbs, records, Follower(records, app.state.stopping)).add_to(app)
+    WorkflowRoutes(parts, Follower(parts.records, app.state.stopping)).add_to(app)
+    for routes in (ExchangeRoutes, BrokerRoutes, ClusterRoutes, ModuleRoutes, SystemEventRoutes):
+        routes(parts.directory).add_to(app)
     _guard(app, gate, observer)
     return app
 

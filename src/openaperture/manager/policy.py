@@ -39,6 +39,8 @@ _VIEW = Policy(minimum=Role.VIEWER)
 _VIEW_OR_WORK = Policy(minimum=Role.VIEWER, worker=True)
 _OPERATE = Policy(minimum=Role.OPERATOR)
 _ADMINISTER = Policy(minimum=Role.ADMIN)
+_OPERATE_OR_WORK = Policy(minimum=Role.OPERATOR, worker=True)
+_ADMINISTER_OR_WORK = Policy(minimum=Role.ADMIN, worker=True)
 
 POLICIES: Mapping[tuple[str, str], Policy] = {
     ("GET", "/status"): _PUBLIC,
@@ -57,6 +59,39 @@ POLICIES: Mapping[tuple[str, str], Policy] = {
     ("GET", "/workflows/{workflow_id}/events"): _VIEW,
     ("GET", "/workflows/{workflow_id}/logs"): _VIEW,
     ("GET", "/workflows/{workflow_id}/attempts"): _VIEW,
+    ("GET", "/messaging/exchanges"): _VIEW_OR_WORK,
+    ("GET", "/messaging/exchanges/{exchange_id}"): _VIEW_OR_WORK,
+    ("GET", "/messaging/exchanges/{exchange_id}/brokers"): _VIEW_OR_WORK,
+    ("GET", "/messaging/exchanges/{exchange_id}/modules"): _VIEW_OR_WORK,
+    ("GET", "/messaging/exchanges/{exchange_id}/modules/{hostname}"): _VIEW_OR_WORK,
+    ("GET", "/messaging/brokers"): _VIEW_OR_WORK,
+    ("GET", "/messaging/brokers/{broker_id}"): _VIEW_OR_WORK,
+    ("GET", "/system_events"): _VIEW_OR_WORK,
+    ("GET", "/system_events/{event_id}"): _VIEW_OR_WORK,
+    ("GET", "/messaging/exchanges/{exchange_id}/clusters"): _OPERATE_OR_WORK,
+    ("GET", "/clusters"): _OPERATE_OR_WORK,
+    ("GET", "/clusters/{etcd_token}"): _OPERATE_OR_WORK,
+    ("GET", "/messaging/brokers/{broker_id}/connections"): Policy(
+        minimum=Role.OPERATOR, worker=True, audited=True
+    ),
+    ("POST", "/system_events"): _OPERATE_OR_WORK,
+    ("PUT", "/workflows/{workflow_id}"): _OPERATE_OR_WORK,
+    ("POST", "/messaging/exchanges/{exchange_id}/modules"): _ADMINISTER_OR_WORK,
+    ("DELETE", "/messaging/exchanges/{exchange_id}/modules/{hostname}"): _ADMINISTER_OR_WORK,
+    ("DELETE", "/workflows/{workflow_id}"): _ADMINISTER,
+    ("POST", "/messaging/exchanges"): _ADMINISTER,
+    ("PUT", "/messaging/exchanges/{exchange_id}"): _ADMINISTER,
+    ("DELETE", "/messaging/exchanges/{exchange_id}"): _ADMINISTER,
+    ("POST", "/messaging/exchanges/{exchange_id}/brokers"): _ADMINISTER,
+    ("DELETE", "/messaging/exchanges/{exchange_id}/brokers"): _ADMINISTER,
+    ("POST", "/messaging/brokers"): _ADMINISTER,
+    ("PUT", "/messaging/brokers/{broker_id}"): _ADMINISTER,
+    ("DELETE", "/messaging/brokers/{broker_id}"): _ADMINISTER,
+    ("POST", "/messaging/brokers/{broker_id}/connections"): _ADMINISTER,
+    ("DELETE", "/messaging/brokers/{broker_id}/connections"): _ADMINISTER,
+    ("POST", "/clusters"): _ADMINISTER,
+    ("PUT", "/clusters/{etcd_token}"): _ADMINISTER,
+    ("DELETE", "/clusters/{etcd_token}"): _ADMINISTER,
     ("GET", "/tokens"): _VIEW,
     ("POST", "/tokens"): _VIEW,
     ("DELETE", "/tokens/{token_id}"): _VIEW,

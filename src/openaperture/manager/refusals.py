@@ -11,8 +11,11 @@ from openaperture.domain.errors import (
     BadInput,
     LoginUnavailable,
     OpenApertureError,
+    Overloaded,
     StoreFull,
     StoreUnavailable,
+    Taken,
+    UnknownEntry,
     UnknownWorkflow,
     WrongState,
 )
@@ -20,6 +23,8 @@ from openaperture.manager.answers import HEADERS
 
 RETRY_SECONDS = 2
 """What we tell clients to wait when the database is away."""
+OVERLOAD_SECONDS = 15
+"""The same when nothing new begins because too much is under way."""
 
 
 def refuse(
@@ -45,10 +50,16 @@ def refuse_for(error: OpenApertureError) -> Response:
     match error:
         case UnknownWorkflow():
             return refuse(404, "unknown_workflow", str(error))
+        case UnknownEntry():
+            return refuse(404, "unknown_entry", str(error))
+        case Taken():
+            return refuse(409, "taken", str(error))
         case WrongState():
             return refuse(409, "wrong_state", str(error))
         case BadInput():
             return refuse(400, "bad_request", str(error))
+        case Overloaded():
+            return refuse(503, "overloaded", str(error), headers={"retry-after": str(OVERLOAD_SECONDS)})
         case StoreFull():
             return refuse(503, "unavailable", "the Manager's database has no room left; free some", headers=retry)
         case StoreUnavailable():

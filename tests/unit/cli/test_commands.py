@@ -62,7 +62,7 @@ def test_the_commands_are_those_that_we_promise() -> None:
         *("run", "submit", "list", "show", "watch", "logs", "cancel", "resolve"),
         *("login", "logout", "tokens list", "tokens create", "tokens revoke"),
         *("clients list", "clients add", "clients disable", "audit list", "audit verify"),
-        *("up", "orchestrator", "worker", "config show", "config check", "bench", "version"),
+        *("up", "orchestrator", "manager", "worker", "config show", "config check", "bench", "version"),
     }
 
 

@@ -14,18 +14,22 @@ from openaperture.client import ManagerClient
 from openaperture.codecs import json as json_codec
 from openaperture.codecs import terms
 from openaperture.domain import events as e
+from openaperture.domain.attempts import AttemptKey
 from openaperture.domain.milestones import table_of
-from openaperture.domain.workflow import AttemptKey
 from openaperture.engine.decider import Decider
 from openaperture.engine.intake import Item
 from openaperture.engine.outbox import OutboxWriter
 from openaperture.engine.requests import Identity, RequestBuilder
+from openaperture.engine.revisions import Revisions
 from openaperture.engine.tokens import TokenMint
 from openaperture.engine.verbs import Verbs
 from openaperture.manager import create_app
 from openaperture.manager.gate import Gate
+from openaperture.manager.parts import Parts
 from openaperture.ports import Address
 from openaperture.stores.access import SqlAccess
+from openaperture.stores.directory import SqlDirectory
+from openaperture.stores.foreign import SqlForeign
 from openaperture.stores.sql import SqlStore
 from tests.contract.stores import Told, opened
 
@@ -57,6 +61,7 @@ class Place:
     access: SqlAccess
     clock: StepClock
     """That of the Manager's tokens."""
+    directory: SqlDirectory
     decider: Decider
     told: Told
     http: httpx.AsyncClient
@@ -96,6 +101,7 @@ def key(position: int = 0, number: int = 1) -> AttemptKey:
 async def opened_manager(folder: Path, **access_options: Any) -> AsyncGenerator[Place]:
     async with opened(f"sqlite:///{folder / 'manager.db'}") as database:
         store = database.store()
+        directory = SqlDirectory(database.database)
         kinds = table_of()
         identity = Identity(callback=Address(routing_key="callbacks"))
         requests = RequestBuilder(identity, TokenMint("key"), kinds, json_codec.encode, terms.encode_workflow)
@@ -110,7 +116,18 @@ async def opened_manager(folder: Path, **access_options: Any) -> AsyncGenerator[
             monotonic=clock.monotonic,
             **access_options,
         )
-        app = create_app(Verbs(decider, store), store, gate=gate, version="1.2.3", observer=database.told)
+        app = create_app(
+            Parts(
+                verbs=Verbs(decider, store, kinds),
+                revisions=Revisions(store),
+                records=store,
+                directory=directory,
+                foreign=SqlForeign(database.database),
+            ),
+            gate=gate,
+            version="1.2.3",
+            observer=database.told,
+        )
         transport = httpx.ASGITransport(app=app)
         headers = {"authorization": f"Bearer {TOKEN}"}
         async with (
@@ -122,6 +139,7 @@ async def opened_manager(folder: Path, **access_options: Any) -> AsyncGenerator[
                 store=store,
                 access=access,
                 clock=clock,
+                directory=directory,
                 decider=decider,
                 told=database.told,
                 http=http,

@@ -1,5 +1,7 @@
 """Who gets in: the whole route table, walked as everybody that there is."""
 
+import re
+
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -21,6 +23,7 @@ from tests.unit.manager.place import TOKEN, Place
 
 EVERYBODY = "none viewer operator admin worker"
 VIEWERS = "viewer operator admin"
+EVERYBODY_KNOWN = f"{VIEWERS} worker"
 ALLOWED = {
     "GET /status": EVERYBODY,
     "POST /oauth/token": EVERYBODY,
@@ -28,16 +31,47 @@ ALLOWED = {
     "GET /login/callback": EVERYBODY,
     "POST /login/token": EVERYBODY,
     "POST /logout": VIEWERS,
-    "GET /me": "viewer operator admin worker",
+    "GET /me": EVERYBODY_KNOWN,
     "GET /workflows": VIEWERS,
     "POST /workflows": "operator admin",
-    "GET /workflows/{workflow_id}": "viewer operator admin worker",
+    "GET /workflows/{workflow_id}": EVERYBODY_KNOWN,
     "POST /workflows/{workflow_id}/execute": "operator admin",
     "POST /workflows/{workflow_id}/cancel": "operator admin",
     "POST /workflows/{workflow_id}/resolve": "operator admin",
     "GET /workflows/{workflow_id}/events": VIEWERS,
     "GET /workflows/{workflow_id}/logs": VIEWERS,
     "GET /workflows/{workflow_id}/attempts": VIEWERS,
+    "GET /messaging/exchanges": EVERYBODY_KNOWN,
+    "GET /messaging/exchanges/{exchange_id}": EVERYBODY_KNOWN,
+    "GET /messaging/exchanges/{exchange_id}/brokers": EVERYBODY_KNOWN,
+    "GET /messaging/exchanges/{exchange_id}/modules": EVERYBODY_KNOWN,
+    "GET /messaging/exchanges/{exchange_id}/modules/{hostname}": EVERYBODY_KNOWN,
+    "GET /messaging/brokers": EVERYBODY_KNOWN,
+    "GET /messaging/brokers/{broker_id}": EVERYBODY_KNOWN,
+    "GET /system_events": EVERYBODY_KNOWN,
+    "GET /system_events/{event_id}": EVERYBODY_KNOWN,
+    "GET /messaging/exchanges/{exchange_id}/clusters": "operator admin worker",
+    "GET /clusters": "operator admin worker",
+    "GET /clusters/{etcd_token}": "operator admin worker",
+    "GET /messaging/brokers/{broker_id}/connections": "operator admin worker",
+    "POST /system_events": "operator admin worker",
+    "PUT /workflows/{workflow_id}": "operator admin worker",
+    "POST /messaging/exchanges/{exchange_id}/modules": "admin worker",
+    "DELETE /messaging/exchanges/{exchange_id}/modules/{hostname}": "admin worker",
+    "DELETE /workflows/{workflow_id}": "admin",
+    "POST /messaging/exchanges": "admin",
+    "PUT /messaging/exchanges/{exchange_id}": "admin",
+    "DELETE /messaging/exchanges/{exchange_id}": "admin",
+    "POST /messaging/exchanges/{exchange_id}/brokers": "admin",
+    "DELETE /messaging/exchanges/{exchange_id}/brokers": "admin",
+    "POST /messaging/brokers": "admin",
+    "PUT /messaging/brokers/{broker_id}": "admin",
+    "DELETE /messaging/brokers/{broker_id}": "admin",
+    "POST /messaging/brokers/{broker_id}/connections": "admin",
+    "DELETE /messaging/brokers/{broker_id}/connections": "admin",
+    "POST /clusters": "admin",
+    "PUT /clusters/{etcd_token}": "admin",
+    "DELETE /clusters/{etcd_token}": "admin",
     "GET /tokens": VIEWERS,
     "POST /tokens": VIEWERS,
     "DELETE /tokens/{token_id}": VIEWERS,
@@ -72,15 +106,16 @@ def routes(place: Place) -> list[tuple[str, str]]:
     return [(method, route.path) for route in found for method in route.methods or ()]
 
 
+def of_something(path: str) -> str:
+    """The path with something for each of its placeholders."""
+    return re.sub(r"\{\w+\}", "w", path)
+
+
 async def walked(place: Place, headers: dict[str, str]) -> dict[str, int]:
     """Route -> status of a request to it with these headers."""
     async with sending(place) as http:
         return {
-            f"{method} {path}": (
-                await http.request(
-                    method, path.format(workflow_id="w", token_id="t", client_id="c"), headers=headers
-                )
-            ).status_code
+            f"{method} {path}": (await http.request(method, of_something(path), headers=headers)).status_code
             for method, path in routes(place)
         }
 
@@ -307,7 +342,7 @@ async def test_what_a_foreign_page_asks_for_is_refused(place: Place, origin: str
     for method, path in routes(place):
         if method == "GET":
             continue
-        url = path.format(workflow_id="w", token_id="t", client_id="c")
+        url = of_something(path)
         for headers in (cookie, bearer(TOKEN)):
             async with sending(place, **headers, origin=origin) as http:
                 response = await http.request(method, url, json={})

@@ -179,3 +179,20 @@ async def test_an_id_is_given_to_one_client_only(place: Place) -> None:
 )
 async def test_a_client_that_cannot_be_added_is_refused(place: Place, body: dict[str, Any]) -> None:
     assert (await place.http.post("/clients", json={"role": "worker", **body})).status_code == 400
+
+
+async def test_passwords_of_brokers_are_for_those_who_connect(place: Place) -> None:
+    canary = "canary-of-a-broker"
+    await place.http.post("/messaging/brokers", json={"name": "main"})
+    connection = {"host": "rabbit.example.org", "port": 5671, "username": "oa", "password": canary}
+    broker = f"/messaging/brokers/{(await place.http.get('/messaging/brokers')).json()[0]['id']}"
+    assert (await place.http.post(f"{broker}/connections", json=connection)).status_code == 201
+    shown = {}
+    for role in ("operator", "worker", "admin"):
+        _, text = await make_token(place, name="ada", role=role)
+        async with sending(place, **bearer(text)) as http:
+            shown[role] = (await http.get(f"{broker}/connections")).json()[0]["password"]
+    assert shown == {"operator": None, "worker": canary, "admin": canary}
+    audit = (await place.http.get("/audit?limit=1000")).json()
+    assert canary not in repr(audit)
+    assert [record["role"] for record in audit if record["method"] == "GET"] == ["admin", "worker", "operator"]

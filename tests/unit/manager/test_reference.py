@@ -14,16 +14,21 @@ from openaperture.client.models import Attempt, Event, EventPage, LogChunk, LogP
 from openaperture.domain.access import Identity, Role
 from openaperture.manager.policy import POLICIES
 from openaperture.manager.requests import CreateBody
+from tests.unit.manager.old_client import OldClient
 from tests.unit.manager.people import make_client, make_token
 from tests.unit.manager.place import Place
 
 ROOT = Path(__file__).parents[3]
-REFERENCE = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "docs" / "reference" / name for name in ("api.md", "directory.md")]
+REFERENCE = "".join(page.read_text(encoding="utf-8") for page in PAGES)
 SECTIONS: dict[str, str] = dict(
-    re.findall(r"^### ((?:GET|POST|DELETE) \S+)\n(.*?)(?=^### |\Z)", REFERENCE, re.MULTILINE | re.DOTALL)
+    re.findall(
+        r"^### ((?:GET|POST|PUT|DELETE) \S+)\n(.*?)(?=^#{2,3} |^# |\Z)", REFERENCE, re.MULTILINE | re.DOTALL
+    )
 )
 OF_LOGINS = {"GET /login", "GET /login/callback", "POST /login/token", "POST /logout"}
 """They need a login service and a browser: test_login.py has both."""
+EVENT_DATA = ("component", "exchange_id", "hostname")
 SHAPES: dict[str, list[type[Struct]]] = {
     "GET /me": [Me],
     "GET /tokens": [TokenShown],
@@ -73,9 +78,7 @@ async def test_the_example_of_a_route_does_what_it_says(place: Place, name: str)
     request, status = _example(SECTIONS[name])
     head, _, body = request.partition("\n")
     method, path = head.split(" ", 1)
-    url = path
-    for parameter, made in (await _made_for(place, name)).items():
-        url = url.replace(f"{{{parameter}}}", made)
+    url = path.format(**await _made_for(place, name))
     body = body.replace("SECRET", await make_client(place, "builder-1")) if "/oauth/" in url else body
     response = await place.http.request(method, url, json=json.loads(body) if body else None)
     assert response.status_code == status, response.text
@@ -84,12 +87,35 @@ async def test_the_example_of_a_route_does_what_it_says(place: Place, name: str)
 
 
 async def _made_for(place: Place, name: str) -> dict[str, str]:
-    """What the examples speak of."""
-    make = {"execute": place.create, "resolve": place.hold}.get(name.rpartition("/")[2], place.start)
-    if name.startswith(("GET /clients", "DELETE /clients")):
-        await make_client(place, "builder-1")
-    token_id, _ = await make_token(place)
-    return {"workflow_id": await make(), "token_id": token_id, "client_id": "builder-1"}
+    """What the example of a route is about, by the placeholders of its path."""
+    if name.partition(" ")[2].startswith("/workflows"):
+        made = {"execute": place.create, "resolve": place.hold}.get(name.rpartition("/")[2], place.start)
+        made = place.create if name.startswith("DELETE") else made
+        return {"workflow_id": await made()}
+    if "/messaging" not in name and "/clusters" not in name and "/system_events" not in name:
+        if name.startswith(("GET /clients", "DELETE /clients")):
+            await make_client(place, "builder-1")
+        return {"token_id": (await make_token(place))[0], "client_id": "builder-1"}
+    old = OldClient(place.app)
+    broker = await old.make("/messaging/brokers", {"name": "main"})
+    exchange = await old.make("/messaging/exchanges", {"name": "AWS"})
+    cluster = {"etcd_token": "tok", "messaging_exchange_id": int(exchange), "allow_docker_builds": True}
+    module = {"hostname": "build-1", "type": "builder", "status": "active", "workload": []}
+    event = {"type": "unhandled_exception", "severity": "error", "data": dict.fromkeys(EVENT_DATA)}
+    await old.make("/clusters", cluster)
+    await old.make(f"/messaging/exchanges/{exchange}/modules", module)
+    await old.make("/system_events", event)
+    await old.make(f"/messaging/brokers/{broker}/connections", {"host": "rabbit.example.org"})
+    if not name.startswith("POST"):
+        await old.make(f"/messaging/exchanges/{exchange}/brokers", {"messaging_broker_id": int(broker)})
+    events = (await old.ask("GET", "/system_events")).json()
+    return {
+        "broker_id": broker,
+        "exchange_id": exchange,
+        "etcd_token": "tok",
+        "hostname": "build-1",
+        "event_id": str(events[0]["id"]),
+    }
 
 
 def _example(section: str) -> tuple[str, int]:

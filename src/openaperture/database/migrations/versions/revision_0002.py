@@ -1,68 +1,47 @@
-"""Clients, tokens and the audit."""
+"""Locks, and which workflow another one repeats."""
 
 import sqlalchemy as sa
 from alembic import op
 
-from openaperture.database.types import Instant
+from openaperture.database.types import Instant, RowNumber
 
 revision = "0002"
 down_revision = "0001"
 
+_STRANDED = "wake_at IS NULL AND state NOT IN ('created', 'completed', 'failed', 'cancelled', 'held', 'paused')"
+_HOLDING = "state IN ('granted', 'held')"
+
 
 def upgrade() -> None:
-    _create_clients()
-    _create_tokens()
-    _create_audit()
-
-
-def _create_clients() -> None:
+    op.add_column("workflows", sa.Column("parent_id", sa.Text))
+    _create_partial_index("workflows_of_parent", "workflows", ["parent_id"], "parent_id IS NOT NULL")
+    op.drop_index("workflows_stranded", "workflows")
+    _create_partial_index("workflows_stranded", "workflows", ["id"], _STRANDED)
+    _create_partial_index("attempts_taken", "attempts", ["milestone", "claimed_at"], "claimed_at IS NOT NULL")
     op.create_table(
-        "clients",
-        sa.Column("id", sa.Text, primary_key=True),
-        sa.Column("secret_hash", sa.Text, nullable=False),
-        sa.Column("role", sa.Text, nullable=False),
-        sa.Column("groups", sa.Text, nullable=False),
-        sa.Column("created_at", Instant, nullable=False),
-        sa.Column("created_by", sa.Text, nullable=False),
-        sa.Column("disabled_at", Instant),
+        "locks",
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("token", sa.BigInteger, nullable=False),
     )
-
-
-def _create_tokens() -> None:
     op.create_table(
-        "tokens",
-        sa.Column("id", sa.Text, primary_key=True),
-        sa.Column("text_hash", sa.Text, nullable=False),
-        sa.Column("kind", sa.Text, nullable=False),
-        sa.Column("subject", sa.Text, nullable=False),
-        sa.Column("role", sa.Text, nullable=False),
-        sa.Column("groups", sa.Text, nullable=False),
-        sa.Column("label", sa.Text, nullable=False),
-        sa.Column("client_id", sa.Text),
-        sa.Column("root", sa.Text),
-        sa.Column("created_at", Instant, nullable=False),
-        sa.Column("expires_at", Instant, nullable=False),
-        sa.Column("used_at", Instant),
-        sa.Column("revoked_at", Instant),
+        "lock_claims",
+        sa.Column("id", RowNumber, primary_key=True, autoincrement=True),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("workflow_id", sa.Text, nullable=False),
+        sa.Column("when_locked", sa.Text, nullable=False),
+        sa.Column("state", sa.Text, nullable=False),
+        sa.Column("by", sa.Text),
+        sa.Column("token", sa.BigInteger),
+        sa.Column("asked_at", Instant, nullable=False),
+        sa.Column("granted_at", Instant),
+        sa.Column("lease_until", Instant),
+        sa.Column("kept", sa.Text),
+        sa.UniqueConstraint("name", "workflow_id", name="lock_claims_once"),
     )
-    op.create_index("tokens_of_subject", "tokens", ["kind", "subject", "created_at"])
-    op.create_index("tokens_expiry", "tokens", ["kind", "expires_at"])
-    op.create_index("tokens_made_with", "tokens", ["root"])
+    op.create_index("lock_claims_of_workflow", "lock_claims", ["workflow_id"])
+    _create_partial_index("lock_claims_holder", "lock_claims", ["name"], _HOLDING, unique=True)
 
 
-def _create_audit() -> None:
-    op.create_table(
-        "audit",
-        sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
-        sa.Column("at", Instant, nullable=False),
-        sa.Column("who", sa.Text, nullable=False),
-        sa.Column("role", sa.Text, nullable=False),
-        sa.Column("address", sa.Text, nullable=False),
-        sa.Column("method", sa.Text, nullable=False),
-        sa.Column("path", sa.Text, nullable=False),
-        sa.Column("workflow_id", sa.Text),
-        sa.Column("details", sa.Text, nullable=False),
-        sa.Column("status", sa.Integer, nullable=False),
-        sa.Column("previous", sa.Text, nullable=False),
-        sa.Column("digest", sa.Text, nullable=False),
-    )
+def _create_partial_index(name: str, table: str, columns: list[str], where: str, *, unique: bool = False) -> None:
+    condition = sa.text(where)
+    op.create_index(name, table, columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
