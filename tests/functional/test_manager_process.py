@@ -1,12 +1,9 @@
 """`openaperture manager` as a process of its own: several on one database, and one for orchestrators elsewhere."""
 
 import asyncio
-import json
-import threading
 from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -26,11 +23,10 @@ from openaperture.worker import Context, Worker
 from tests.contract.brokers import Events, running, until
 from tests.contract.stores import fresh_schema
 from tests.functional.command_line import Running, Site
-from tests.servers import LOOPBACK
 
 ROOT = "amq.topic"
 """A root exchange that every RabbitMQ has."""
-SECRETS = {"grant_type": "client_credentials", "client_id": "orc", "client_secret": "s3cret"}
+CLIENT_ID = "orc"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,35 +165,13 @@ def test_a_manager_needs_a_broker_that_others_share(place: Place) -> None:
 # ------------------------------------------------------------------------------- orchestrators elsewhere
 
 
-@contextmanager
-def login_for(token: str) -> Generator[str]:
-    """A login service that hands out the Manager's own token to who knows the secret."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            known = asked == SECRETS
-            body = json.dumps({"access_token": token, "expires_in": 3600} if known else {}).encode()
-            self.send_response(200 if known else 401)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name of the base class
-            pass
-
-    server = ThreadingHTTPServer((LOOPBACK, 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://{LOOPBACK}:{server.server_port}/oauth/token"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+async def add_client(manager: Announced) -> str:
+    """The secret of a client for an orchestrator, with the role that such processes have."""
+    async with ManagerClient(manager.url, manager.token) as client:
+        return (await client.access.add_client(CLIENT_ID, "worker")).secret
 
 
-def orchestrator_of(place: Place, manager: Announced, database: str, login_url: str) -> Running:
+def orchestrator_of(place: Place, manager: Announced, database: str, secret: str) -> Running:
     """An orchestrator with a database of its own, whose Manager is that one."""
     site = place.site(
         "elsewhere",
@@ -207,9 +181,9 @@ def orchestrator_of(place: Place, manager: Announced, database: str, login_url: 
         OPENAPERTURE_MILESTONES__BUILD__QUEUE="builder",
         OPENAPERTURE_DECLARE_QUEUES="false",
         MANAGER_URL=manager.url,
-        OAUTH_LOGIN_URL=login_url,
-        OAUTH_CLIENT_ID=SECRETS["client_id"],
-        OAUTH_CLIENT_SECRET=SECRETS["client_secret"],
+        OAUTH_LOGIN_URL=f"{manager.url}/oauth/token",
+        OAUTH_CLIENT_ID=CLIENT_ID,
+        OAUTH_CLIENT_SECRET=secret,
         EXCHANGE_ID="2",
         BROKER_ID="1",
         HOSTNAME="orc-1",
@@ -244,8 +218,8 @@ async def test_an_orchestrator_elsewhere_completes_a_release_that_our_manager_ke
 ) -> None:
     manager = serving(place.site("manager", OPENAPERTURE_DATABASE=database))
     await register(place, manager)
-    with login_for(manager.token) as login_url, fresh_schema(postgresql_url) as own:
-        orchestrator = orchestrator_of(place, manager, own, login_url)
+    with fresh_schema(postgresql_url) as own:
+        orchestrator = orchestrator_of(place, manager, own, await add_client(manager))
         async with place.worker(), ManagerClient(manager.url, manager.token) as client:
             workflow_id = await client.create(NewWorkflow(milestones=["build"]))
             await start(place, workflow_id, "build")
@@ -268,8 +242,8 @@ async def test_a_cancel_at_our_manager_ends_a_release_of_an_orchestrator_elsewhe
 ) -> None:
     manager = serving(place.site("manager", OPENAPERTURE_DATABASE=database))
     await register(place, manager)
-    with login_for(manager.token) as login_url, fresh_schema(postgresql_url) as own:
-        orchestrator = orchestrator_of(place, manager, own, login_url)
+    with fresh_schema(postgresql_url) as own:
+        orchestrator = orchestrator_of(place, manager, own, await add_client(manager))
         async with ManagerClient(manager.url, manager.token) as client:
             workflow_id = await client.create(NewWorkflow(milestones=["build", "build"]))
             await start(place, workflow_id, "build", "build")
