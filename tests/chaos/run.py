@@ -23,7 +23,7 @@ from tests.chaos.strikes import Blow, Lane, Recovery, Striker, lanes, plan
 from tests.servers import PostgresServer, RabbitServer, services_folder
 
 REST_SECONDS = 240.0
-"""How long what was accepted may take to end when nothing is struck any more."""
+"""When nothing is struck any more and nothing has ended for this long, no more will end."""
 TELL_SECONDS = 30.0
 SPREAD = 1.2
 """Pauses are half as long on average: strikes and pauses together fill the time about."""
@@ -142,6 +142,7 @@ def _come_to_rest(place: Place) -> None:
     open_ones = "select count(*) from workflows where state not in ('completed', 'failed', 'cancelled')"
     unsent = "select count(*) from outbox"
     accepted = len(place.accepted.read_text().split())
+    before: list[tuple[int, ...] | None] = []
     deadline = time.monotonic() + REST_SECONDS
     while time.monotonic() < deadline:
         with psycopg.connect(place.database) as connection:
@@ -149,6 +150,8 @@ def _come_to_rest(place: Place) -> None:
             waiting = [connection.execute(query).fetchone() for query in (open_ones, unsent)]
         if stored == (accepted,) and waiting == [(0,), (0,)]:
             return
+        if waiting != before:
+            deadline, before = time.monotonic() + REST_SECONDS, waiting
         time.sleep(0.5)
 
 
