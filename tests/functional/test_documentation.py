@@ -74,7 +74,7 @@ def shop_url(site: Site) -> Iterator[str]:
 def test_the_tutorial_can_be_followed_from_beginning_to_end(site: Site) -> None:
     # A worker that was killed is missed within seconds here, not within a minute.
     site.variables["OPENAPERTURE_MILESTONES__DEPLOY__HEARTBEAT_SECONDS"] = "2"
-    Reader(site, {"sleep 20": "sleep 5"}).follow(examples_of(TUTORIAL))
+    Reader(site, {"sleep 20": "sleep 12"}).follow(examples_of(TUTORIAL))
     assert (site.folder / "www" / "index.html").read_text() == "<h1>Shop</h1>\n"
 
 

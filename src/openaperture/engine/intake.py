@@ -170,9 +170,9 @@ def _asked_of(message: m.StartMessage) -> Release:
 
 
 def _options_of(limits: m.Limits) -> MilestoneOptions:
-    given = structs.asdict(limits)
-    retry_on = None if limits.retry_on is None else frozenset(limits.retry_on)
-    return MilestoneOptions(**given | {"retry_on": retry_on})
+    given: dict[str, Any] = structs.asdict(limits)
+    given["retry_on"] = None if limits.retry_on is None else frozenset(limits.retry_on)
+    return MilestoneOptions(**given)
 
 
 def _require_uuid(workflow_id: str) -> None:

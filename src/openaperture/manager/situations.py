@@ -18,7 +18,7 @@ class Situations:
     async def of_many(self, workflows: Sequence[Workflow]) -> list[Situation]:
         """In their order; without what takes a query for each."""
         under_way = [workflow for workflow in workflows if not workflow.ended]
-        troubles = await self._records.list_troubles([workflow.id for workflow in under_way]) if under_way else {}
+        troubles = await self._records.list_troubles([workflow.id for workflow in under_way])
         claims = await self._claims_of(under_way)
         return [self._situation(workflow, troubles.get(workflow.id), claims) for workflow in workflows]
 
@@ -26,7 +26,7 @@ class Situations:
         trouble = (await self._records.list_troubles([workflow.id])).get(workflow.id)
         claims = await self._claims_of([workflow])
         unclaimed = [attempt.milestone for attempt in workflow.live if attempt.worker is None]
-        sightings = await self._records.find_sightings(unclaimed) if unclaimed else {}
+        sightings = await self._records.find_sightings(unclaimed)
         backlog = await self._records.count_outbox() if trouble else 0
         return self._situation(workflow, trouble, claims, sightings, backlog)
 

@@ -88,7 +88,7 @@ class SqlRecords:
         found: dict[str, Sighting] = {}
         for milestone in milestones:
             last = (
-                select(attempts.c.worker, attempts.c.claimed_at)
+                select(attempts)
                 .where(attempts.c.milestone == milestone, attempts.c.claimed_at.is_not(None))
                 .order_by(attempts.c.claimed_at.desc())
                 .limit(1)

@@ -65,14 +65,15 @@ def _answer(d: Draft, event: e.Event) -> bool:
             return False
         case e.Undeliverable() | e.Routed() | e.RouteRefused() | e.Sent() | e.Unsure():
             of_request(d, event)
-        case _ if not isinstance(event, e.FromWorker):
-            from_person(d, event)
         case _:
-            return _of_worker(d, event)
+            return _of_somebody(d, event)
     return True
 
 
-def _of_worker(d: Draft, event: e.FromWorker) -> bool:
+def _of_somebody(d: Draft, event: e.FromWorker | e.FromPerson) -> bool:
+    if not isinstance(event, e.FromWorker):
+        from_person(d, event)
+        return True
     step = d.workflow.find_step(event.key)
     if step is None or step.live is None or not _may_speak(event.worker, step.live):
         return False

@@ -21,7 +21,13 @@ def is_ahead(workflow: Workflow, key: AttemptKey) -> bool:
 
 def hold_rewound(d: Draft, event: e.HeartbeatSeen | e.MilestoneCompleted | e.MilestoneFailed) -> None:
     """The worker gets no answer: told that its attempt is void, it would break off in the middle."""
-    told = {e.MilestoneCompleted: "completed", e.MilestoneFailed: "failed"}.get(type(event), "still at it")
+    match event:
+        case e.MilestoneCompleted():
+            told = "completed"
+        case e.MilestoneFailed():
+            told = "failed"
+        case e.HeartbeatSeen():
+            told = "still at it"
     text = (
         f'worker {event.worker} says "{told}" of attempt {event.key}, which this database has never asked for: it '
         "was probably restored without its last commits"
