@@ -1,0 +1,402 @@
+"""The independent judge: from the records alone, did every invariant of the failure model hold?
+
+Each function judges one invariant and answers with a sentence per violation. None of them asks the program.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+
+from openaperture.domain.workflow import TERMINAL, AttemptKey, State, Workflow
+from openaperture.ports import RowKind
+from tests.simulation.broker import Server
+from tests.simulation.journal import (
+    Arrived,
+    Asked,
+    Began,
+    Delivered,
+    Died,
+    Finished,
+    Journal,
+    RowGone,
+    Saved,
+    Settled,
+    Told,
+    _short,
+)
+from tests.simulation.loop import Process, SimulationLoop
+from tests.simulation.store import Disk
+
+INTAKE = "workflow_orchestration"
+WORKERS = {"builder", "deployer", "old_builder", "old_deployer", "painters"}
+MANY = 5
+"""Violations of one kind that are told; of more, the number."""
+DEFECTS = {"decision.failed", "message.failed", "relay.failed", "request.failed", "process.raised"}
+MAY_RUN_AGAIN = {"lost", "released", "unclaimed", "undeliverable", "timed_out"}
+NEVER_BEGAN = {"released", "unclaimed", "undeliverable"}
+
+
+def judge(journal: Journal, disk: Disk, server: Server, loop: SimulationLoop) -> list[str]:
+    """All violations at the end of a run, once its faults are over."""
+    tape = Tape(journal)
+    checks: Sequence[tuple[str, Callable[[], Iterator[str]]]] = (
+        ("I1", lambda: no_start_is_lost(tape)),
+        ("I2", lambda: saved_before_published(tape)),
+        ("I3", lambda: one_decision_per_version(tape)),
+        ("I4", lambda: one_dispatch_per_attempt(tape)),
+        ("I5", lambda: only_the_current_attempt_counts(tape)),
+        ("I6", lambda: one_result_per_milestone(tape)),
+        ("I6", lambda: effects_run_again_only_after_a_loss(tape)),
+        ("I7", lambda: the_end_is_final(tape)),
+        ("I8", lambda: nothing_is_stranded(tape, disk)),
+        ("I9", lambda: deliveries_are_conserved(tape)),
+        ("I9", lambda: acked_only_when_safe(tape)),
+        ("I9", lambda: rows_leave_only_when_done(tape)),
+        ("I13", lambda: everything_ends(disk, server)),
+        ("defect", lambda: no_defect_was_met(tape, loop)),
+    )
+    return [text for name, check in checks for text in _told(name, check())]
+
+
+def _told(name: str, violations: Iterator[str]) -> list[str]:
+    found = list(violations)
+    more = [f"{name}: and {len(found) - MANY} more"] if len(found) > MANY else []
+    return [f"{name}: {text}" for text in found[:MANY]] + more
+
+
+class Tape:
+    """The journal, sorted by what it tells of."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.saved: list[tuple[int, Saved]] = list(journal.of(Saved))
+        self.by_workflow: dict[str, list[tuple[int, Saved]]] = defaultdict(list)
+        for place, saved in self.saved:
+            self.by_workflow[saved.after.id].append((place, saved))
+        self.arrived = list(journal.of(Arrived))
+        self.delivered = list(journal.of(Delivered))
+        self.settled = list(journal.of(Settled))
+        self.began = list(journal.of(Began))
+        self.finished = list(journal.of(Finished))
+        self.gone = list(journal.of(RowGone))
+        self.asked = list(journal.of(Asked))
+        self.died = list(journal.of(Died))
+        self.told = list(journal.of(Told))
+        self.rows_saved: dict[str, int] = {}
+        self.handled: dict[str, int] = {}
+        """Inbox ids, and where they were saved."""
+        for place, saved in self.saved:
+            for row in saved.rows:
+                self.rows_saved.setdefault(row.id, place)
+            for message_id in saved.message_ids:
+                self.handled.setdefault(message_id, place)
+
+
+def no_start_is_lost(tape: Tape) -> Iterator[str]:
+    """I1: whoever was told that it is safe finds it in the database, from that moment on."""
+    for place, asked in tape.asked:
+        changes = tape.by_workflow.get(asked.workflow_id)
+        if asked.what == "create" and (not changes or changes[0][0] > place):
+            yield f"workflow {asked.workflow_id} was created for somebody, and is not stored"
+    for place, settled in tape.settled:
+        started = settled.message_id or ""
+        if settled.queue != INTAKE or settled.how != "ack" or not started.startswith("start."):
+            continue
+        changes = tape.by_workflow.get(started.split(".")[1])
+        if not changes or changes[0][0] > place:
+            yield f"{started} was acked before its workflow was stored"
+
+
+def saved_before_published(tape: Tape) -> Iterator[str]:
+    """I2: nothing is on a worker's queue whose attempt is not stored."""
+    known: dict[tuple[str, str], int] = {}
+    for place, saved in tape.saved:
+        for key in saved.requested:
+            known.setdefault((saved.after.id, str(key)), place)
+    for place, arrived in tape.arrived:
+        if arrived.queue not in WORKERS or arrived.content_type is None:
+            continue
+        workflow_id, key = _attempt_of(arrived.body)
+        if known.get((workflow_id, key), place) >= place:
+            yield f"the request of attempt {key} of workflow {workflow_id} was sent before it was stored"
+
+
+def one_decision_per_version(tape: Tape) -> Iterator[str]:
+    """I3: versions follow each other, from 1, without gap, fork or repeat."""
+    for workflow_id, changes in tape.by_workflow.items():
+        versions = [saved.after.version for _, saved in changes]
+        if versions != list(range(1, len(versions) + 1)):
+            yield f"workflow {workflow_id} went through the versions {versions}"
+        for _, saved in changes:
+            if saved.expected_version != saved.after.version - 1:
+                yield f"workflow {workflow_id}: {saved.after.version} was made of {saved.expected_version}"
+        for (_, one), (_, two) in pairwise(changes):
+            if two.after.position < one.after.position or two.after.generation < one.after.generation:
+                yield f"workflow {workflow_id} went back at version {two.after.version}"
+
+
+def one_dispatch_per_attempt(tape: Tape) -> Iterator[str]:
+    """I4: all copies of one request are the same, and each attempt has one."""
+    bodies: dict[str, tuple[str, bytes]] = {}
+    names: dict[tuple[str, str], str] = {}
+    for _, arrived in tape.arrived:
+        if arrived.queue not in WORKERS or arrived.content_type is None or arrived.message_id is None:
+            continue
+        if bodies.setdefault(arrived.message_id, (arrived.queue, arrived.body)) != (arrived.queue, arrived.body):
+            yield f"message {arrived.message_id} was sent with two contents"
+        attempt = _attempt_of(arrived.body)
+        if names.setdefault(attempt, arrived.message_id) != arrived.message_id:
+            yield f"attempt {attempt[1]} of workflow {attempt[0]} was sent under two names"
+    for _, saved in tape.saved:
+        live = {str(attempt.key) for attempt in saved.after.live}
+        made = [str(key) for key in saved.requested if saved.before is None or not _is_live(saved.before, key)]
+        posted = {row.attempt for row in saved.rows if row.kind in {RowKind.REQUEST, RowKind.ROUTE}}
+        for key in dict.fromkeys(made):
+            if key in live and key not in posted:
+                yield f"attempt {key} of workflow {saved.after.id} was made without its request"
+
+
+def only_the_current_attempt_counts(tape: Tape) -> Iterator[str]:
+    """I5: what moved a workflow on came from the attempt that was current, and was really said by somebody."""
+    words = _words_of_workers(tape)
+    for place, saved in tape.saved:
+        for entry in saved.entries:
+            if entry.kind not in {"milestone.completed", "milestone.failed"}:
+                continue
+            key = str(entry.details["attempt"])
+            if saved.before is None or not any(str(a.key) == key for a in saved.before.live):
+                yield f"workflow {saved.after.id}: {entry.kind} of attempt {key}, which was not current"
+            said = words.get((saved.after.id, key, entry.kind.removeprefix("milestone.")))
+            if said is None or said > place:
+                yield f"workflow {saved.after.id}: {entry.kind} of attempt {key}, which no worker said"
+
+
+def _words_of_workers(tape: Tape) -> dict[tuple[str, str, str], int]:
+    """Results that handlers really had, and where the first of each stands."""
+    words: dict[tuple[str, str, str], int] = {}
+    for place, finished in tape.finished:
+        told = "completed" if finished.how == "done" else "failed"
+        # One that is asked for again answers for the same milestone with what it has.
+        for number in range(1, 100):
+            key = f"{finished.key.generation}.{finished.key.position}.{number}"
+            words.setdefault((finished.workflow_id, key, told), place)
+    return words
+
+
+def one_result_per_milestone(tape: Tape) -> Iterator[str]:
+    """I6: a milestone is counted as completed once."""
+    for workflow_id, changes in tape.by_workflow.items():
+        counts = Counter(
+            str(entry.details["attempt"]).split(".")[1]
+            for _, saved in changes
+            for entry in saved.entries
+            if entry.kind == "milestone.completed"
+        )
+        for position, count in counts.items():
+            if count > 1:
+                yield f"workflow {workflow_id}: the milestone at {position} was completed {count} times"
+
+
+def effects_run_again_only_after_a_loss(tape: Tape) -> Iterator[str]:
+    """I6: an effect runs again only under a later attempt, after the earlier one was declared over."""
+    ended: dict[tuple[str, AttemptKey], tuple[int, str]] = {}
+    holds: dict[tuple[str, AttemptKey], bool] = {}
+    for place, saved in tape.saved:
+        for key, outcome in saved.ended.items():
+            ended[saved.after.id, key] = (place, outcome)
+        for attempt in saved.after.live:
+            holds[saved.after.id, attempt.key] = attempt.on_loss.value == "hold"
+    runs: dict[tuple[str, int, int], list[tuple[int, Began]]] = defaultdict(list)
+    for place, began in tape.began:
+        runs[began.workflow_id, began.key.generation, began.key.position].append((place, began))
+    for (workflow_id, _, _), effects in runs.items():
+        for (_, one), (place, two) in pairwise(effects):
+            over_at, outcome = ended.get((workflow_id, one.key), (place, "nothing"))
+            what = f"workflow {workflow_id}: {two.milestone} ran again as {two.key} by {two.worker}"
+            if two.key <= one.key:
+                yield f"{what}, after {one.key} by {one.worker}"
+            elif over_at >= place or outcome not in MAY_RUN_AGAIN:
+                yield f"{what}, while {one.key} had ended with {outcome}"
+            elif holds.get((workflow_id, one.key)) and outcome not in NEVER_BEGAN:
+                yield f"{what}, though its loss ({outcome}) is to be held"
+            elif holds.get((workflow_id, one.key)):
+                yield f"{what}, though {one.key} by {one.worker} had begun and was called {outcome}"
+
+
+def the_end_is_final(tape: Tape) -> Iterator[str]:
+    """I7: what has ended does not change, and its end is written down once."""
+    for workflow_id, changes in tape.by_workflow.items():
+        ends = [e.kind for _, saved in changes for e in saved.entries if e.kind in _ENDS]
+        last = changes[-1][1].after
+        if len(ends) != (1 if last.state in TERMINAL else 0):
+            yield f"workflow {workflow_id} is {last.state} and has the ends {ends}"
+        for _, saved in changes:
+            if saved.before is not None and saved.before.state in TERMINAL and _core(saved.before) != _core(saved.after):
+                yield f"workflow {workflow_id} had ended and changed at version {saved.after.version}"
+
+
+_ENDS = {"workflow.completed", "workflow.failed", "workflow.cancelled"}
+
+
+def _core(workflow: Workflow) -> tuple[Any, ...]:
+    """What a person sees of an ended workflow, apart from last lines of output."""
+    w = workflow
+    return (w.state, w.position, w.generation, w.live, w.reason, w.ended_at, dict(w.outputs), w.last_number)
+
+
+def nothing_is_stranded(tape: Tape, disk: Disk) -> Iterator[str]:
+    """I8, at every commit: whatever has not ended is a person's turn, or something will move it."""
+    for _, told in tape.told:
+        if told.name == "workflow.stranded":
+            yield f"workflow {told.details['workflow_id']} was found stranded"
+    for _, saved in tape.saved:
+        after = saved.after
+        moved = after.wake_at is not None or after.state in {State.CREATED, State.HELD, *TERMINAL}
+        if not moved and not saved.rows:
+            yield f"workflow {after.id} is {after.state} at version {after.version} and nothing would move it"
+    for key, stored in disk.workflows.items():
+        if stored.workflow is None:
+            yield f"workflow {key} is stored and cannot be read"
+
+
+def deliveries_are_conserved(tape: Tape) -> Iterator[str]:
+    """I9: the orchestrator's counts add up, and agree with what the broker saw settled."""
+    counted: Counter[str] = Counter()
+    for _, told in tape.told:
+        if told.name != "batch.settled":
+            continue
+        parts = {name: told.details[name] for name in ("applied", "duplicates", "parked", "requeued")}
+        if min(parts.values()) < 0 or sum(parts.values()) != told.details["received"]:
+            yield f"{told.by} received {told.details['received']} and accounts for {parts}"
+        counted[told.by] += told.details["received"]
+    died = {each.who for _, each in tape.died}
+    received = Counter(each.by for _, each in tape.delivered if each.queue == INTAKE)
+    settled = Counter(each.by for _, each in tape.settled if each.queue == INTAKE)
+    for name, number in received.items():
+        if name not in died and settled[name] != number:
+            yield f"{name} was handed {number} messages and settled {settled[name]}"
+        if name not in died and counted[name] != number:
+            yield f"{name} was handed {number} messages and counted {counted[name]}"
+
+
+def acked_only_when_safe(tape: Tape) -> Iterator[str]:
+    """Ack after commit: a result that was acked had been saved, or had been saved under another delivery."""
+    for place, settled in tape.settled:
+        if settled.queue != INTAKE or settled.how != "ack" or not settled.message_id:
+            continue
+        workflow_id, _, _ = settled.message_id.partition(".")
+        body = _body_of(tape, settled.serial)
+        if body is None or _type_of(body) not in {"completed", "failed"}:
+            continue
+        saved_at = tape.handled.get(f"{_workflow_in(body)}/{settled.message_id}")
+        if saved_at is None and _is_forged_entry_there(tape, _workflow_in(body), place):
+            continue
+        if saved_at is None or saved_at > place:
+            yield f"message {settled.message_id} ({_type_of(body)}) was acked before it was saved"
+
+
+def _is_forged_entry_there(tape: Tape, workflow_id: str, place: int) -> bool:
+    """Whether a forged callback was written down for this workflow until then: those leave no id."""
+    return any(
+        entry.kind == "callback.forged"
+        for at, saved in tape.by_workflow.get(workflow_id, ())
+        if at < place
+        for entry in saved.entries
+    )
+
+
+def rows_leave_only_when_done(tape: Tape) -> Iterator[str]:
+    """A request leaves the outbox only after it arrived, or when its workflow was told that it cannot."""
+    arrived: dict[str, int] = {}
+    for place, each in tape.arrived:
+        arrived.setdefault(each.message_id or "", place)
+    over: dict[tuple[str, str], int] = {}
+    for place, saved in tape.saved:
+        for key in saved.ended:
+            over.setdefault((saved.after.id, str(key)), place)
+    kinds = {row.id: row for _, saved in tape.saved for row in saved.rows}
+    for place, gone in tape.gone:
+        row = kinds.get(gone.row_id)
+        if row is None or row.kind is not RowKind.REQUEST or row.content_type is None:
+            continue
+        if arrived.get(row.id, place) >= place and over.get((row.workflow_id, row.attempt), place) >= place:
+            yield f"request {row.id} was deleted by {gone.by} and had not arrived anywhere"
+
+
+def everything_ends(disk: Disk, server: Server) -> Iterator[str]:
+    """I13: without faults everything ends, the outbox is empty and the intake too."""
+    for key, stored in disk.under_way.items():
+        if stored.row["state"] != State.CREATED:
+            yield f"workflow {key} is {stored.row['state']} for ever: {_short(stored.workflow)}"
+    for row_id in disk.outbox:
+        yield f"outbox row {row_id} is never done"
+    if waiting := len(server.queues[INTAKE].messages):
+        yield f"{waiting} messages wait in {INTAKE} for ever"
+
+
+def no_defect_was_met(tape: Tape, loop: SimulationLoop) -> Iterator[str]:
+    """What the product itself calls its own fault."""
+    for _, told in tape.told:
+        if told.name in DEFECTS:
+            yield f"{told.by} told {told.name}: {dict(told.details)}"
+    for failure in loop.failures:
+        yield f"an exception that nobody took: {failure}"
+
+
+def judge_lost_work(journal: Journal, disk: Disk, living: list[Process]) -> list[str]:
+    """With the reaper off and no more faults: what runs is in the hands of a worker, or of one that died with it.
+
+    The reaper would hide a lost request or answer: it asks again.
+    """
+    alive = {process.name for process in living}
+    finished = {(each.workflow_id, each.key): each for _, each in journal.of(Finished)}
+    began = {(each.workflow_id, each.key) for _, each in journal.of(Began)}
+    found: list[str] = []
+    for key, stored in disk.under_way.items():
+        workflow = stored.workflow
+        if workflow is None or workflow.state is not State.RUNNING:
+            continue
+        for attempt in workflow.live:
+            name = f"attempt {attempt.key} of workflow {key}"
+            if attempt.worker is None:
+                found.append(f"work: {name} was asked for and nobody has it")
+            elif attempt.worker in alive and (key, attempt.key) in finished:
+                found.append(f"work: {name} was done by {attempt.worker}, and that was lost")
+            elif attempt.worker in alive and (key, attempt.key) not in began:
+                found.append(f"work: {name} was given to {attempt.worker}, which does nothing")
+    return found
+
+
+# ------------------------------------------------------------------------------------------- reading bodies
+
+
+def _attempt_of(body: bytes) -> tuple[str, str]:
+    """The workflow and the attempt that a request asks for."""
+    fields = msgspec.json.decode(body)
+    attempt = fields["attempt"]
+    return fields["id"], f"{attempt['generation']}.{attempt['position']}.{attempt['number']}"
+
+
+def _is_live(workflow: Workflow, key: AttemptKey) -> bool:
+    return workflow.find_attempt(key) is not None
+
+
+def _body_of(tape: Tape, serial: int) -> bytes | None:
+    if not hasattr(tape, "bodies"):
+        tape.bodies = {each.serial: each.body for _, each in tape.delivered}  # type: ignore[attr-defined]
+    found: bytes | None = tape.bodies.get(serial)  # type: ignore[attr-defined]
+    return found
+
+
+def _type_of(body: bytes) -> str:
+    if not body.startswith(b'{"type":"'):
+        return ""
+    return body[9 : body.index(b'"', 9)].decode()
+
+
+def _workflow_in(body: bytes) -> str:
+    mark = b'"workflow_id":"'
+    place = body.find(mark)
+    return body[place + len(mark) : body.index(b'"', place + len(mark))].decode() if place >= 0 else ""

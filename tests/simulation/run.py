@@ -1,0 +1,117 @@
+"""One seed: a world, its faults, three phases, and the verdict."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from random import Random
+
+from tests.simulation.checker import judge, judge_lost_work
+from tests.simulation.faults import Weather, draw
+from tests.simulation.journal import Journal, Phase
+from tests.simulation.load import Load, Moods
+from tests.simulation.loop import SimulationLoop, simulated
+from tests.simulation.world import Shape, World
+
+LONGEST_SECONDS = 7_200.0
+"""Virtual time in which everything must have ended once no more faults happen."""
+SETTLING_SECONDS = 150.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Verdict:
+    """What came of one seed."""
+
+    seed: int
+    deliveries: int
+    workflows: int
+    crashes: int
+    fingerprint: str
+    violations: list[str] = field(default_factory=list[str])
+    journal: Journal
+    description: str = ""
+
+
+def run_seed(seed: int, *, workflows: int = 60) -> Verdict:
+    """Play one seed to its end."""
+    chance = Random(seed)
+    with simulated(chance, in_order=chance.random() < 0.5) as loop:
+        return _play(seed, loop, chance, workflows)
+
+
+def _play(seed: int, loop: SimulationLoop, chance: Random, workflows: int) -> Verdict:
+    journal = Journal()
+    weather = Weather(chance)
+    world = World(loop=loop, weather=weather, shape=Shape.draw(chance), script=Moods(chance), journal=journal)
+    faults = draw(chance)
+    world.start_all()
+    found: list[str] = []
+    loads: list[Load] = []
+    for reaper in (False, True):
+        journal.add(Phase(f"faults, reaper {'on' if reaper else 'off'}"))
+        world.judges_deadlines = reaper
+        weather.faults = faults
+        loads.append(_load(world, chance, workflows // 2))
+        found += _settle(world, loads[-1], reaper=reaper)
+    journal.add(Phase("liveness"))
+    world.judges_deadlines = True
+    _let_end(world, chance, loads)
+    found += judge(journal, world.disk, world.server, loop)
+    return Verdict(
+        seed=seed,
+        deliveries=world.server.delivered,
+        workflows=len(world.disk.workflows),
+        crashes=journal.count()["Died"],
+        fingerprint=journal.fingerprint(),
+        violations=found,
+        journal=journal,
+        description=f"{world.shape} {faults}",
+    )
+
+
+def _load(world: World, chance: Random, workflows: int) -> Load:
+    load = Load(chance, workflows=workflows, seconds=chance.choice([5.0, 30.0, 120.0]))
+    index = len(world.lives)
+    world.start(f"customer{index}", load.send_starts, crashes=False)
+    world.start(f"people{index}", load.use_verbs)
+    world.start(f"forger{index}", load.forge, crashes=False)
+    return load
+
+
+def _settle(world: World, load: Load, *, reaper: bool) -> list[str]:
+    """Until all was asked for; then without faults until nothing moves any more by itself."""
+    loop = world.loop
+    _run_with_jumps(world, loop.time() + 1_200.0, load)
+    loop.run_until(loop.time() + 30.0)
+    world.calm()
+    _dismiss(world)
+    loop.run_until(loop.time() + SETTLING_SECONDS)
+    return [] if reaper else judge_lost_work(world.journal, world.disk, list(world.living.values()))
+
+
+def _run_with_jumps(world: World, deadline: float, load: Load) -> None:
+    """Run on; now and then the store's clock jumps."""
+    chance, faults = world.weather.chance, world.weather.faults
+    while world.loop.time() < deadline and not load.is_done:
+        world.loop.run_until(world.loop.time() + 1.0, lambda: load.is_done)
+        if world.weather.strikes(faults.clock_jump * 10):
+            world.clock_skew += timedelta(seconds=chance.uniform(-60.0, 60.0))
+
+
+def _dismiss(world: World) -> None:
+    """Customers, people and forgers go home. They are no part of the product: nothing restarts them."""
+    for place in list(world.lives):
+        if place.startswith(("customer", "people", "forger")):
+            world.dismiss(place)
+
+
+def _let_end(world: World, chance: Random, loads: list[Load]) -> None:
+    """Faults are off. People resolve what is held, until every workflow has ended that was started."""
+    resolver = Load(chance, workflows=0, seconds=1.0)
+    resolver.ids = [workflow_id for load in loads for workflow_id in load.ids]
+    world.start("resolver", resolver.resolve_all, crashes=False)
+
+    def is_over() -> bool:
+        under_way = world.disk.under_way.values()
+        return all(stored.row["state"] == "created" for stored in under_way)
+
+    world.loop.run_until(world.loop.time() + LONGEST_SECONDS, is_over)
+    world.loop.run_until(world.loop.time() + SETTLING_SECONDS)
