@@ -9,7 +9,7 @@ ap = argparse.ArgumentParser()
 ap.add_argument("--seed", type=int)
 ap.add_argument("--seeds", type=int, nargs=2)
 ap.add_argument("--about", default="")
-ap.add_argument("--workflows", type=int, default=60)
+ap.add_argument("--workflows", type=int, default=150)
 ap.add_argument("--trace", action="store_true")
 a = ap.parse_args()
 if a.seed is not None:
@@ -20,7 +20,7 @@ if a.seed is not None:
     print(v.description)
     for x in v.violations:
         print(x)
-    print(v.deliveries, v.workflows, v.crashes, v.fingerprint)
+    print(v.deliveries, v.workflows, v.crashes, v.journal.fingerprint())
 else:
     n = 0
     t = time.time()

@@ -52,7 +52,7 @@ class Server:
     def arrive(self, queue: Queue, message: Message, by: str) -> None:
         """Put a copy on the queue."""
         self._serial += 1
-        self.journal.add(Arrived(by, queue.name, message.message_id, message.body, message.content_type))
+        self.journal.add(Arrived(by, queue.name, self._serial, message.message_id, message.body, message.content_type))
         queue.messages.append(Copy(self._serial, message))
         self.dispatch(queue)
 
@@ -74,6 +74,11 @@ class Server:
             if self.weather.strikes(self.weather.faults.reorder):
                 index = self.weather.chance.randrange(len(queue.messages))
             consumer.push(queue.messages.pop(index))
+
+    def is_settled(self, name: str) -> bool:
+        """Whether nothing waits in the queue or with its consumers."""
+        queue = self.queues[name]
+        return not queue.messages and not any(consumer.is_busy for consumer in queue.consumers)
 
     def declare(self, name: str) -> Queue:
         return self.queues.setdefault(name, Queue(name))
@@ -102,6 +107,10 @@ class SimulatedConsumer:
     @property
     def has_room(self) -> bool:
         return self.is_subscribed and len(self._of_window) < self._prefetch
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._ready or self._taken)
 
     # ---------------------------------------------------------------------------------- for the server
 

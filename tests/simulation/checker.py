@@ -353,6 +353,7 @@ def judge_lost_work(journal: Journal, disk: Disk, living: list[Process]) -> list
     alive = {process.name for process in living}
     finished = {(each.workflow_id, each.key): each for _, each in journal.of(Finished)}
     began = {(each.workflow_id, each.key) for _, each in journal.of(Began)}
+    waiting = _waiting_requests(journal)
     found: list[str] = []
     for key, stored in disk.under_way.items():
         workflow = stored.workflow
@@ -360,13 +361,20 @@ def judge_lost_work(journal: Journal, disk: Disk, living: list[Process]) -> list
             continue
         for attempt in workflow.live:
             name = f"attempt {attempt.key} of workflow {key}"
-            if attempt.worker is None:
+            if attempt.worker is None and (key, str(attempt.key)) not in waiting:
                 found.append(f"work: {name} was asked for and nobody has it")
             elif attempt.worker in alive and (key, attempt.key) in finished:
                 found.append(f"work: {name} was done by {attempt.worker}, and that was lost")
             elif attempt.worker in alive and (key, attempt.key) not in began:
                 found.append(f"work: {name} was given to {attempt.worker}, which does nothing")
     return found
+
+
+def _waiting_requests(journal: Journal) -> set[tuple[str, str]]:
+    """Attempts of which a request is on a queue, or with a worker that has not settled it."""
+    gone = {each.serial for _, each in journal.of(Settled) if each.counted and each.how != "requeue"}
+    copies = [each for _, each in journal.of(Arrived) if each.queue in WORKERS and each.serial not in gone]
+    return {_attempt_of(each.body) for each in copies if each.content_type is not None}
 
 
 # ------------------------------------------------------------------------------------------- reading bodies

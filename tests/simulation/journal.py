@@ -56,6 +56,8 @@ class Arrived(Record):
 
     by: str
     queue: str
+    serial: int
+    """Of this copy."""
     message_id: str | None
     body: bytes
     content_type: str | None
@@ -76,7 +78,6 @@ class Delivered(Record):
     by: str
     queue: str
     serial: int
-    """Of the copy on the queue."""
     message_id: str | None
     body: bytes
 

@@ -227,12 +227,15 @@ def simulated(chance: Random, *, in_order: bool) -> Generator[SimulationLoop]:
     events._set_running_loop(loop)
     collecting, unraisable = gc.isenabled(), sys.unraisablehook
     gc.disable()
+    # What is there already is not looked through again at the end.
+    gc.freeze()
     try:
         yield loop
     finally:
         sys.unraisablehook = lambda _unraisable: None
         loop.close()
         gc.collect()
+        gc.unfreeze()
         events._set_running_loop(None)
         sys.unraisablehook = unraisable
         if collecting:

@@ -178,6 +178,11 @@ class World:
         self.server.declare(queue)
         self.server.declare(f"{queue}_error")
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is on its way to or from an orchestrator."""
+        return not self.disk.outbox and self.server.is_settled(INTAKE)
+
     def calm(self) -> None:
         """No faults from now on."""
         self.weather.faults = CALM
