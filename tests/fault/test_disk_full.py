@@ -19,7 +19,7 @@ from openaperture.brokers.embedded import EmbeddedBroker
 from openaperture.domain.errors import BrokerUnavailable, StoreFull
 from openaperture.ports import Address, CommitOutcome, Message
 from tests.contract.brokers import receive
-from tests.contract.stores import Place, creation, entry, opened, row
+from tests.contract.stores import Opened, creation, entry, opened, row
 
 FILE_SYSTEM_BYTES = 6 * 1_048_576
 BALLAST_BYTES = 4 * 1_048_576
@@ -31,7 +31,7 @@ BIG = "x" * 20_000
 class Disk:
     """A database on a disk that fills up soon, and the way to get room again."""
 
-    place: Place
+    place: Opened
     make_room: Callable[[], Awaitable[None]]
 
 

@@ -16,6 +16,7 @@ from openaperture.engine.verbs import Verbs
 from openaperture.ports import Address, Message
 from openaperture.worker import Context
 from tests.simulation.journal import Arrived, Asked, Journal
+from tests.simulation.loop import Process
 from tests.simulation.world import INTAKE, Site
 
 LISTS = (
@@ -36,7 +37,7 @@ class Moods:
     def __init__(self, chance: Random) -> None:
         self._chance = chance
 
-    async def __call__(self, context: Context) -> Mapping[str, str]:
+    async def __call__(self, context: Context, _process: Process) -> Mapping[str, str]:
         mood = self._chance.random()
         for _ in range(int(mood * 10) % 3):
             context.log("a line")

@@ -48,7 +48,9 @@ TIMES: Mapping[str, Any] = {
 }
 """Short, so that deadlines come up within a run."""
 
-Script = Callable[[Context], Awaitable[Mapping[str, str] | None]]
+Script = Callable[[Context, Process], Awaitable[Mapping[str, str] | None]]
+Work = Callable[["Site"], Coroutine[Any, Any, None]]
+"""What a process does, from its start to its end."""
 TOLD = {
     "batch.settled",
     "decision.failed",
@@ -105,7 +107,7 @@ class Shape:
             orchestrators=chance.randint(1, 3),
             workers=chance.randint(1, 4),
             slots=chance.choice([1, 2, 8]),
-            batch=chance.choice([1, 5, 200]),
+            batch=chance.choice([5, 20, 200]),
             window=chance.choice([1, 10, 200]),
             poll_seconds=chance.choice([0.5, 1.0, 3.0]),
             restart_seconds=chance.choice([0.5, 5.0, 20.0]),
@@ -190,7 +192,7 @@ class World:
 
     # ---------------------------------------------------------------------------------------- processes
 
-    def start(self, place: str, work: Callable[["Site"], Coroutine[Any, Any, None]], *, crashes: bool = True) -> None:
+    def start(self, place: str, work: Work, *, crashes: bool = True) -> None:
         """Run a process there, and another after it when it ends."""
         self.lives[place] = self.lives.get(place, 0) + 1
         process = Process(f"{place}.{self.lives[place]}")
@@ -210,7 +212,7 @@ class World:
         task = self.loop.spawn(process, work(site))
         task.add_done_callback(lambda done: self._ended(process, done), context=Variables())
 
-    def _restart(self, place: str, work: Callable[["Site"], Coroutine[Any, Any, None]], crashes: bool) -> None:  # noqa: FBT001
+    def _restart(self, place: str, work: Work, crashes: bool) -> None:
         if place not in self.dismissed:
             self.start(place, work, crashes=crashes)
 
@@ -275,9 +277,10 @@ class Site:
 class Hand:
     """The handler of one worker: plays the script, and writes the ledger of effects."""
 
-    def __init__(self, world: World, worker: str) -> None:
+    def __init__(self, world: World, process: Process) -> None:
         self._world = world
-        self._worker = worker
+        self._process = process
+        self._worker = process.name
 
     async def __call__(self, context: Context) -> Mapping[str, str] | None:
         attempt = context.request.attempt
@@ -285,7 +288,7 @@ class Hand:
         self._world.journal.add(Began(self._worker, context.workflow_id, key, context.milestone))
         how = "stopped"
         try:
-            outputs = await self._world.script(context)
+            outputs = await self._world.script(context, self._process)
             how = "done"
         except MilestoneFailed:
             how = "failed"
@@ -304,7 +307,7 @@ async def orchestrate(site: Site) -> None:
 async def work(site: Site) -> None:
     """A worker of the SDK."""
     world = site.world
-    hand = Hand(world, site.process.name)
+    hand = Hand(world, site.process)
     service = Service(
         site.broker(),
         name=site.process.name,
