@@ -11,12 +11,14 @@ from typing import Any
 import msgspec
 
 from openaperture.domain.workflow import TERMINAL, AttemptKey, State, Workflow
+from openaperture.engine.tokens import TokenMint
 from openaperture.ports import RowKind
 from tests.simulation.broker import Server
 from tests.simulation.journal import (
     Arrived,
     Asked,
     Began,
+    ClockJumped,
     Delivered,
     Died,
     Finished,
@@ -30,8 +32,12 @@ from tests.simulation.journal import (
 from tests.simulation.loop import Process, SimulationLoop
 from tests.simulation.store import Disk
 
+_MINT = TokenMint("the key of the simulated world")
 INTAKE = "workflow_orchestration"
 WORKERS = {"builder", "deployer", "old_builder", "old_deployer", "painters"}
+LEASE_SECONDS = 12.0
+HEARD_SECONDS = 2.0
+"""What came later than this before a loss may still have been under way to the orchestrator."""
 MANY = 5
 """Violations of one kind that are told; of more, the number."""
 DEFECTS = {"decision.failed", "message.failed", "relay.failed", "request.failed", "process.raised"}
@@ -50,6 +56,8 @@ def judge(journal: Journal, disk: Disk, server: Server, loop: SimulationLoop) ->
         ("I5", lambda: only_the_current_attempt_counts(tape)),
         ("I6", lambda: one_result_per_milestone(tape)),
         ("I6", lambda: effects_run_again_only_after_a_loss(tape)),
+        ("I6", lambda: one_worker_runs_a_milestone_once(tape)),
+        ("I6", lambda: only_the_silent_are_given_up(tape)),
         ("I7", lambda: the_end_is_final(tape)),
         ("I8", lambda: nothing_is_stranded(tape, disk)),
         ("I9", lambda: deliveries_are_conserved(tape)),
@@ -77,6 +85,7 @@ class Tape:
             self.by_workflow[saved.after.id].append((place, saved))
         self.arrived = list(journal.of(Arrived))
         self.delivered = list(journal.of(Delivered))
+        self.bodies = {each.serial: each.body for _, each in self.delivered}
         self.settled = list(journal.of(Settled))
         self.began = list(journal.of(Began))
         self.finished = list(journal.of(Finished))
@@ -84,6 +93,8 @@ class Tape:
         self.asked = list(journal.of(Asked))
         self.died = list(journal.of(Died))
         self.told = list(journal.of(Told))
+        self.clock_jumped = any(True for _ in journal.of(ClockJumped))
+        self.orchestrators = {each.by.split(".")[0] for _, each in self.delivered if each.queue == INTAKE}
         self.rows_saved: dict[str, int] = {}
         self.handled: dict[str, int] = {}
         """Inbox ids, and where they were saved."""
@@ -225,6 +236,42 @@ def effects_run_again_only_after_a_loss(tape: Tape) -> Iterator[str]:
                 yield f"{what}, though {one.key} by {one.worker} had begun and was called {outcome}"
 
 
+def one_worker_runs_a_milestone_once(tape: Tape) -> Iterator[str]:
+    """I6: within one worker process an effect never runs beside itself, nor again after it was done."""
+    at_work: dict[tuple[str, str, int, int], str] = {}
+    steps: list[tuple[int, Began | Finished]] = sorted([*tape.began, *tape.finished], key=lambda step: step[0])
+    for _, step in steps:
+        key = (step.worker, step.workflow_id, step.key.generation, step.key.position)
+        if isinstance(step, Finished):
+            at_work[key] = step.how
+        else:
+            if at_work.get(key) in {"running", "done"}:
+                yield f"{step.worker} ran {step.milestone} of workflow {step.workflow_id} again ({at_work[key]})"
+            at_work[key] = "running"
+
+
+def only_the_silent_are_given_up(tape: Tape) -> Iterator[str]:
+    """An attempt is called lost for its worker's silence only when nothing of it had come for as long as a lease.
+
+    Judged where one orchestrator works alone: what lies with a peer that stands still cannot be known.
+    """
+    if tape.clock_jumped or len(tape.orchestrators) > 1:
+        return
+    heard: dict[tuple[str, str], list[float]] = defaultdict(list)
+    seen: set[str | None] = set()
+    for _, arrived in tape.arrived:
+        if arrived.queue == INTAKE and arrived.message_id not in seen and _type_of(arrived.body) == "heartbeat":
+            seen.add(arrived.message_id)
+            heard[_workflow_in(arrived.body), _attempt_in(arrived.body)].append(arrived.at)
+    for _, saved in tape.saved:
+        for entry in saved.entries:
+            if entry.kind != "milestone.lost" or "stopped answering" not in entry.text:
+                continue
+            times = heard[saved.after.id, str(entry.details["attempt"])]
+            if any(saved.at - LEASE_SECONDS + 1.0 < at < saved.at - HEARD_SECONDS for at in times):
+                yield f"workflow {saved.after.id}: attempt {entry.details['attempt']} was given up while it spoke"
+
+
 def the_end_is_final(tape: Tape) -> Iterator[str]:
     """I7: what has ended does not change, and its end is written down once."""
     for workflow_id, changes in tape.by_workflow.items():
@@ -263,22 +310,28 @@ def nothing_is_stranded(tape: Tape, disk: Disk) -> Iterator[str]:
 
 def deliveries_are_conserved(tape: Tape) -> Iterator[str]:
     """I9: the orchestrator's counts add up, and agree with what the broker saw settled."""
-    counted: Counter[str] = Counter()
+    counted: dict[str, Counter[str]] = defaultdict(Counter)
     for _, told in tape.told:
         if told.name != "batch.settled":
             continue
         parts = {name: told.details[name] for name in ("applied", "duplicates", "parked", "requeued")}
         if min(parts.values()) < 0 or sum(parts.values()) != told.details["received"]:
             yield f"{told.by} received {told.details['received']} and accounts for {parts}"
-        counted[told.by] += told.details["received"]
-    died = {each.who for _, each in tape.died}
+        done = parts["applied"] + parts["duplicates"]
+        counted[told.by] += Counter(ack=done, dead_letter=parts["parked"], requeue=parts["requeued"])
+    crashed = {each.who for _, each in tape.died if each.where != "its end"}
     received = Counter(each.by for _, each in tape.delivered if each.queue == INTAKE)
-    settled = Counter(each.by for _, each in tape.settled if each.queue == INTAKE)
+    settled: dict[str, Counter[str]] = defaultdict(Counter)
+    for _, each in tape.settled:
+        if each.queue == INTAKE:
+            settled[each.by][each.how] += 1
     for name, number in received.items():
-        if name not in died and settled[name] != number:
-            yield f"{name} was handed {number} messages and settled {settled[name]}"
-        if name not in died and counted[name] != number:
-            yield f"{name} was handed {number} messages and counted {counted[name]}"
+        if name in crashed:
+            continue
+        if settled[name].total() != number:
+            yield f"{name} was handed {number} messages and settled {settled[name].total()}"
+        if counted[name] != settled[name]:
+            yield f"{name} settled {dict(settled[name])} and counted {dict(counted[name])}"
 
 
 def acked_only_when_safe(tape: Tape) -> Iterator[str]:
@@ -286,25 +339,12 @@ def acked_only_when_safe(tape: Tape) -> Iterator[str]:
     for place, settled in tape.settled:
         if settled.queue != INTAKE or settled.how != "ack" or not settled.message_id:
             continue
-        workflow_id, _, _ = settled.message_id.partition(".")
-        body = _body_of(tape, settled.serial)
-        if body is None or _type_of(body) not in {"completed", "failed"}:
+        body = tape.bodies.get(settled.serial, b"")
+        if _type_of(body) not in {"completed", "failed"} or not _is_genuine(body):
             continue
         saved_at = tape.handled.get(f"{_workflow_in(body)}/{settled.message_id}")
-        if saved_at is None and _is_forged_entry_there(tape, _workflow_in(body), place):
-            continue
         if saved_at is None or saved_at > place:
             yield f"message {settled.message_id} ({_type_of(body)}) was acked before it was saved"
-
-
-def _is_forged_entry_there(tape: Tape, workflow_id: str, place: int) -> bool:
-    """Whether a forged callback was written down for this workflow until then: those leave no id."""
-    return any(
-        entry.kind == "callback.forged"
-        for at, saved in tape.by_workflow.get(workflow_id, ())
-        if at < place
-        for entry in saved.entries
-    )
 
 
 def rows_leave_only_when_done(tape: Tape) -> Iterator[str]:
@@ -391,17 +431,26 @@ def _is_live(workflow: Workflow, key: AttemptKey) -> bool:
     return workflow.find_attempt(key) is not None
 
 
-def _body_of(tape: Tape, serial: int) -> bytes | None:
-    if not hasattr(tape, "bodies"):
-        tape.bodies = {each.serial: each.body for _, each in tape.delivered}  # type: ignore[attr-defined]
-    found: bytes | None = tape.bodies.get(serial)  # type: ignore[attr-defined]
-    return found
-
-
 def _type_of(body: bytes) -> str:
     if not body.startswith(b'{"type":"'):
         return ""
     return body[9 : body.index(b'"', 9)].decode()
+
+
+def _is_genuine(body: bytes) -> bool:
+    """Whether its token was made for its workflow."""
+    return _MINT.find_key(_workflow_in(body), _token_in(body)) is not None
+
+
+def _attempt_in(body: bytes) -> str:
+    """The attempt that the token of a callback names."""
+    return _token_in(body).rpartition(".")[0]
+
+
+def _token_in(body: bytes) -> str:
+    mark = b'"attempt_token":"'
+    place = body.find(mark)
+    return body[place + len(mark) : body.index(b'"', place + len(mark))].decode() if place >= 0 else ""
 
 
 def _workflow_in(body: bytes) -> str:

@@ -46,7 +46,9 @@ class Faults:
     pause: float = 0.0
     """The process stands still for up to a minute."""
     clock_jump: float = 0.0
-    """The store's clock goes forth or back by up to a minute."""
+    """Per second: the store's clock goes forth or back by up to a minute."""
+    drain: float = 0.0
+    """Per second: some process is told to stop, as by SIGTERM."""
     manager: float = 0.0
     """The Manager elsewhere does not answer, does it and seems not to, or answers late."""
 
@@ -69,7 +71,8 @@ _WORST = Faults(
     store_late=0.03,
     store_full=0.05,
     pause=0.002,
-    clock_jump=0.002,
+    clock_jump=0.02,
+    drain=0.2,
     manager=0.2,
 )
 

@@ -130,6 +130,11 @@ class Died(Record):
 
 
 @dataclass(slots=True)
+class ClockJumped(Record):
+    seconds: float
+
+
+@dataclass(slots=True)
 class Phase(Record):
     name: str
 

@@ -146,17 +146,28 @@ class Load:
         broker = site.broker()
         while True:
             await asyncio.sleep(self._chance.expovariate(1 / (3 * self._pause)))
-            body = self._forgery(site.world.journal)
+            said = self._overheard(site.world.journal)
+            body = self._forgery(said)
             if body is not None:
                 name = f"forged.{self._chance.getrandbits(64):016x}"
+                if said is not None and said.message_id and self._chance.random() < 0.3:
+                    # Under the id of the genuine one, which must not count as a repeat because of that.
+                    name = said.message_id
                 await publish_until_confirmed(broker, body, name)
 
-    def _forgery(self, journal: Journal) -> bytes | None:
+    def _overheard(self, journal: Journal) -> Arrived | None:
+        """One of the last things that were said to the orchestrators."""
+        recent = journal.records[-200:]
+        said = recent[self._chance.randrange(len(recent))] if recent else None
+        if isinstance(said, Arrived) and said.queue == INTAKE and said.content_type is not None:
+            return said
+        return None
+
+    def _forgery(self, said: Arrived | None) -> bytes | None:
         chance = self._chance
-        said = journal.records[chance.randrange(len(journal.records))] if journal.records else None
         if chance.random() < 0.1:
             return b'{"garbage": [' + bytes([chance.randrange(256)])
-        if not isinstance(said, Arrived) or said.queue != INTAKE or said.content_type is None:
+        if said is None:
             return None
         if chance.random() < 0.4:
             return said.body

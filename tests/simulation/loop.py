@@ -37,6 +37,8 @@ class Process:
         self.frozen = False
         """Stopped, as by SIGSTOP: its callbacks wait."""
         self.held: list[Handle] = []
+        self.stop: Callable[[], object] | None = None
+        """What SIGTERM does."""
         self.on_death: list[Callable[[], None]] = []
         self.context = contextvars.copy_context()
         self.context.run(_PROCESS.set, self)

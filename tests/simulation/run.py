@@ -6,7 +6,7 @@ from random import Random
 
 from tests.simulation.checker import judge, judge_lost_work
 from tests.simulation.faults import Weather, draw
-from tests.simulation.journal import Journal, Phase
+from tests.simulation.journal import ClockJumped, Journal, Phase
 from tests.simulation.load import Load, Moods
 from tests.simulation.loop import SimulationLoop, simulated
 from tests.simulation.world import Shape, World
@@ -88,12 +88,25 @@ def _settle(world: World, load: Load, *, reaper: bool) -> list[str]:
 
 
 def _run_with_jumps(world: World, deadline: float, load: Load) -> None:
-    """Run on; now and then the store's clock jumps."""
+    """Run on; now and then the store's clock jumps, or somebody stops a process."""
     chance, faults = world.weather.chance, world.weather.faults
     while world.loop.time() < deadline and not load.is_done:
         world.loop.run_until(world.loop.time() + 1.0, lambda: load.is_done)
-        if world.weather.strikes(faults.clock_jump * 10):
-            world.clock_skew += timedelta(seconds=chance.uniform(-60.0, 60.0))
+        if world.weather.strikes(faults.clock_jump):
+            seconds = chance.uniform(-60.0, 60.0)
+            world.clock_skew += timedelta(seconds=seconds)
+            world.journal.add(ClockJumped(seconds))
+        if world.weather.strikes(faults.drain):
+            _stop_one(world)
+
+
+def _stop_one(world: World) -> None:
+    """As SIGTERM, sometimes a second time."""
+    running = [process for process in world.living.values() if process.stop is not None and not process.frozen]
+    if running:
+        process = world.weather.chance.choice(running)
+        if process.stop is not None:
+            process.context.copy().run(process.stop)
 
 
 def _dismiss(world: World) -> None:

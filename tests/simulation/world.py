@@ -301,7 +301,9 @@ class Hand:
 async def orchestrate(site: Site) -> None:
     """An orchestrator, as `openaperture orchestrator` runs it."""
     services = build_engine(site.core(), site.broker(), None).services
-    await Supervisor(services, site.observer, grace_seconds=25.0).run()
+    supervisor = Supervisor(services, site.observer, grace_seconds=25.0)
+    site.process.stop = supervisor.stop
+    await supervisor.run()
 
 
 async def work(site: Site) -> None:
@@ -317,6 +319,7 @@ async def work(site: Site) -> None:
         find_handler=lambda _milestone: hand,
         observer=site.observer,
     )
+    site.process.stop = lambda: world.loop.spawn(site.process, service.drain())
     await service.run()
 
 
