@@ -3,9 +3,12 @@
 Add one here, and the enumeration plays it with a crash at every await.
 """
 
+import asyncio
+
 from openaperture.domain.events import Resolution
 from openaperture.domain.workflow import AttemptKey, State
-from tests.simulation.stage import WORKFLOW, Act, Scenario, Shape, Stage
+from tests.simulation.stage import WORKFLOW, Act, Scenario, Stage
+from tests.simulation.world import Shape, paint
 
 DONE, FAILED, GONE = State.COMPLETED, State.FAILED, State.CANCELLED
 _SOON = "Tue, 01 Jan 2030 00:00:08 UTC"
@@ -67,6 +70,18 @@ async def _mend_the_queue(stage: Stage) -> None:
     await stage.start("paint")
     await stage.until(State.WAITING)
     stage.world.declare("painters")
+    if "painter" not in stage.world.lives:
+        stage.world.start("painter", paint)
+
+
+async def _stop_the_engine_for_a_while(stage: Stage) -> None:
+    # The wait has it look at the clock once before.
+    await stage.start("scheduled", "deploy", scheduled_start_time=_SOON)
+    await stage.until(State.RUNNING, claimed=True)
+    await asyncio.sleep(3.0)
+    engine = stage.world.living.get("orc0")
+    if engine is not None:
+        stage.world.loop.freeze(engine, 30.0)
 
 
 async def _forge(stage: Stage) -> None:
@@ -104,6 +119,24 @@ LOST = (
     Scenario(name="a build lost twice", act=_starting("build"), ends=[DONE], moods={"build": ["die", "die"]}),
     Scenario(
         name="a late answer", act=_starting("build"), ends=[DONE], moods={"build": ["deaf"]}, shape=TWO_HANDS
+    ),
+    Scenario(
+        name="a build lost too often", act=_starting("build"), ends=[FAILED], moods={"build": ["die"] * 5}
+    ),
+    Scenario(
+        name="a long deploy",
+        act=_starting("deploy"),
+        # Whoever gives it up meanwhile has it called failed. With a crash in it, it may really be lost.
+        ends=[DONE, FAILED],
+        moods={"deploy": ["long"]},
+        resolution=Resolution.FAILED,
+    ),
+    Scenario(
+        name="an engine that stands still",
+        act=_stop_the_engine_for_a_while,
+        ends=[DONE, FAILED],
+        moods={"deploy": ["long"]},
+        resolution=Resolution.FAILED,
     ),
     Scenario(name="a deploy that comes back", act=_starting("deploy"), ends=[DONE], moods={"deploy": ["deaf"]}),
     *(

@@ -16,7 +16,7 @@ from openaperture.engine.verbs import Verbs
 from openaperture.worker import Context
 from tests.simulation.broker import SimulatedBroker
 from tests.simulation.checker import judge
-from tests.simulation.faults import Weather
+from tests.simulation.faults import CALM, Faults, Weather
 from tests.simulation.journal import Asked, Journal
 from tests.simulation.load import publish_until_confirmed
 from tests.simulation.loop import Process, SimulationLoop, simulated
@@ -107,7 +107,9 @@ class Scenario:
     ends: Sequence[State]
     """How it ends when nothing crashes; the first. With crashes in it, any of them."""
     moods: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
-    """Milestone -> what its handler does at its first, second … call: ok | fail | hang | die | deaf. Then ok."""
+    """Milestone -> what its handler does at its first, second … call: ok | fail | hang | die | deaf | long.
+
+    Then ok."""
     resolution: Resolution = Resolution.WORKED
     """What a person says of whatever is held."""
     shape: Shape = ALONE
@@ -125,16 +127,17 @@ class Performance:
     journal: Journal
 
 
-def perform(scenario: Scenario, *, crash_at: tuple[int, ...] = ()) -> Performance:
-    """Play it once, with crashes at these passes of crash points."""
-    chance = Random(0)
-    with simulated(chance, in_order=True) as loop:
-        return _perform(scenario, loop, chance, crash_at)
+def perform(
+    scenario: Scenario, *, crash_at: tuple[int, ...] = (), seed: int = 0, faults: Faults = CALM
+) -> Performance:
+    """Play it once, with crashes at these passes of crash points. With a `seed` what is ready runs in any order."""
+    chance = Random(seed)
+    with simulated(chance, in_order=not seed) as loop:
+        return _perform(scenario, loop, Weather(chance, faults=faults, crash_at=crash_at))
 
 
-def _perform(scenario: Scenario, loop: SimulationLoop, chance: Random, crash_at: tuple[int, ...]) -> Performance:
+def _perform(scenario: Scenario, loop: SimulationLoop, weather: Weather) -> Performance:
     journal = Journal()
-    weather = Weather(chance, crash_at=crash_at)
     world = World(
         loop=loop, weather=weather, shape=scenario.shape, script=Scripted(loop, scenario.moods), journal=journal
     )
@@ -169,7 +172,7 @@ def _perform(scenario: Scenario, loop: SimulationLoop, chance: Random, crash_at:
     stored = world.disk.workflows.get(WORKFLOW)
     state = State(stored.row["state"]) if stored else None
     found = judge(journal, world.disk, world.server, loop)
-    allowed = scenario.ends if crash_at else scenario.ends[:1]
+    allowed = scenario.ends if weather.crash_at else scenario.ends[:1]
     if state not in allowed:
         found.append(f"end: {scenario.name} ended as {state}, and not as {', '.join(allowed)}")
     return Performance(passes=passes, state=state, violations=found, journal=journal)
@@ -199,7 +202,7 @@ class Scripted:
                 self._loop.freeze(process, 40.0)
                 await asyncio.sleep(0)
             case "long":
-                await asyncio.sleep(20.0)
+                await asyncio.sleep(45.0)
             case _:
                 pass
         return {"made": context.milestone}

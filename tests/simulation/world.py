@@ -5,7 +5,7 @@ A process that dies is started again after a while, as an init system does it.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextvars import Context as Variables
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -308,12 +308,21 @@ async def orchestrate(site: Site) -> None:
 
 async def work(site: Site) -> None:
     """A worker of the SDK."""
+    await serve(site, ["builder", "deployer"])
+
+
+async def paint(site: Site) -> None:
+    """A worker of the SDK for a queue that somebody declared."""
+    await serve(site, ["painters"])
+
+
+async def serve(site: Site, queues: Sequence[str]) -> None:
     world = site.world
     hand = Hand(world, site.process)
     service = Service(
         site.broker(),
         name=site.process.name,
-        queues=["builder", "deployer"],
+        queues=queues,
         slots=world.shape.slots,
         grace_seconds=10.0,
         find_handler=lambda _milestone: hand,
