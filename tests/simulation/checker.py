@@ -112,12 +112,12 @@ def no_start_is_lost(tape: Tape) -> Iterator[str]:
         if asked.what == "create" and (not changes or changes[0][0] > place):
             yield f"workflow {asked.workflow_id} was created for somebody, and is not stored"
     for place, settled in tape.settled:
-        started = settled.message_id or ""
-        if settled.queue != INTAKE or settled.how != "ack" or not started.startswith("start."):
+        body = tape.bodies.get(settled.serial, b"")
+        if settled.queue != INTAKE or settled.how != "ack" or not body.startswith(b'{"id":"'):
             continue
-        changes = tape.by_workflow.get(started.split(".")[1])
+        changes = tape.by_workflow.get(body[7 : body.index(b'"', 7)].decode())
         if not changes or changes[0][0] > place:
-            yield f"{started} was acked before its workflow was stored"
+            yield f"{settled.message_id} was acked before its workflow was stored"
 
 
 def saved_before_published(tape: Tape) -> Iterator[str]:

@@ -1,0 +1,73 @@
+"""Plants each defect of tests/simulation/mutants.py in a copy of the source, and asks the simulation to find it.
+
+`python -m scripts.mutants [NAME …]`. Ends with 1 when one was not found. Never changes this tree.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.simulation.mutants import MUTANTS, Mutant
+
+ROOT = Path(__file__).parent.parent
+COPIED = ("src", "tests/simulation")
+MINUTES = 10
+
+
+def plant(mutant: Mutant, root: Path) -> None:
+    """Change its one place under `root`. Raises ValueError when the old text is not there exactly once."""
+    file = root / mutant.file
+    text = file.read_text()
+    if text.count(mutant.old) != 1:
+        raise ValueError(f'mutant "{mutant.name}": its old text stands {text.count(mutant.old)} times in {mutant.file}')
+    file.write_text(text.replace(mutant.old, mutant.new))
+
+
+@contextmanager
+def planted(mutant: Mutant) -> Iterator[Path]:
+    """A copy of what the simulation needs, with the defect in it."""
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        copy = Path(folder)
+        for part in COPIED:
+            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        (copy / "tests/__init__.py").touch()
+        plant(mutant, copy)
+        yield copy
+
+
+def search(mutant: Mutant) -> str | None:
+    """What the simulation found wrong with it, or None. A search that hangs or breaks has found something too."""
+    with planted(mutant) as copy:
+        environment = {**os.environ, "PYTHONPATH": f"{copy / 'src'}{os.pathsep}{copy}"}
+        command = [sys.executable, "-m", "tests.simulation.hunt"]
+        try:
+            ended = subprocess.run(
+                command, cwd=copy, env=environment, capture_output=True, text=True, timeout=60 * MINUTES, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return f"no end within {MINUTES} minutes"
+    if ended.returncode == 0:
+        return None
+    return (ended.stdout.strip() or ended.stderr.strip()).splitlines()[-1]
+
+
+def main(names: Sequence[str]) -> int:
+    chosen = [mutant for mutant in MUTANTS if not names or mutant.name in names]
+    missed: list[str] = []
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        for mutant, found in zip(chosen, pool.map(search, chosen), strict=True):
+            print(f"{'found' if found else 'MISSED':8} {mutant.name}: {(found or mutant.why)[:160]}", flush=True)
+            if found is None:
+                missed.append(mutant.name)
+    print(f"{len(chosen) - len(missed)} of {len(chosen)} planted defects found")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
