@@ -11,8 +11,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+from tests.simulation.hunt import FOUND
 from tests.simulation.mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).parent.parent
@@ -30,20 +32,20 @@ def plant(mutant: Mutant, root: Path) -> None:
 
 
 @contextmanager
-def planted(mutant: Mutant) -> Iterator[Path]:
-    """A copy of what the simulation needs, with the defect in it."""
+def copied(root: Path) -> Iterator[Path]:
+    """A copy of what the simulation needs of `root`."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         copy = Path(folder)
         for part in COPIED:
-            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(root / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
         (copy / "tests/__init__.py").touch()
-        plant(mutant, copy)
         yield copy
 
 
-def search(mutant: Mutant) -> str | None:
-    """What the simulation found wrong with it, or None. A search that hangs or breaks has found something too."""
-    with planted(mutant) as copy:
+def search(mutant: Mutant, root: Path = ROOT) -> str | None:
+    """What the simulation found wrong with it, or None. A search that does not end has found something too."""
+    with copied(root) as copy:
+        plant(mutant, copy)
         environment = {**os.environ, "PYTHONPATH": f"{copy / 'src'}{os.pathsep}{copy}"}
         command = [sys.executable, "-m", "tests.simulation.hunt"]
         try:
@@ -52,16 +54,17 @@ def search(mutant: Mutant) -> str | None:
             )
         except subprocess.TimeoutExpired:
             return f"no end within {MINUTES} minutes"
-    if ended.returncode == 0:
-        return None
-    return (ended.stdout.strip() or ended.stderr.strip()).splitlines()[-1]
+    if ended.returncode not in {0, FOUND}:
+        return f"it cannot even be run: {ended.stderr.strip().splitlines()[-1]}"
+    return ended.stdout.strip() if ended.returncode == FOUND else None
 
 
 def main(names: Sequence[str]) -> int:
     chosen = [mutant for mutant in MUTANTS if not names or mutant.name in names]
     missed: list[str] = []
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        for mutant, found in zip(chosen, pool.map(search, chosen), strict=True):
+    # Of one moment, though somebody goes on working here meanwhile.
+    with copied(ROOT) as snapshot, ThreadPoolExecutor(max_workers=2) as pool:
+        for mutant, found in zip(chosen, pool.map(partial(search, root=snapshot), chosen), strict=True):
             print(f"{'found' if found else 'MISSED':8} {mutant.name}: {(found or mutant.why)[:160]}", flush=True)
             if found is None:
                 missed.append(mutant.name)

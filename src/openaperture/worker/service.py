@@ -61,7 +61,8 @@ class Service:
         self._post = Post(broker, observer)
         self._answers = Answers(name, observer)
         self._intakes: list[Intake] = []
-        self._claiming: set[Run] = set()
+        self._claiming: dict[str, Run] = {}
+        """By attempt token."""
         self._running: dict[str, Run] = {}
         """By idempotency key."""
         self._handled: OrderedDict[str, None] = OrderedDict()
@@ -143,8 +144,7 @@ class Service:
             )
             await consumer.dead_letter(delivery, str(exc))
             return None
-        claiming = {run.request.attempt_token for run in self._claiming}
-        if request.attempt_token in self._handled or request.attempt_token in claiming:
+        if request.attempt_token in self._handled or request.attempt_token in self._claiming:
             self._observer.emit("request.repeated", workflow_id=request.id, milestone=request.attempt.milestone)
             await consumer.ack([delivery])
             return None
@@ -164,11 +164,11 @@ class Service:
         )
 
     async def _serve(self, run: Run, intake: Intake, delivery: Delivery) -> None:
-        self._claiming.add(run)
+        self._claiming[run.request.attempt_token] = run
         try:
             verdict = await run.claim()
         finally:
-            self._claiming.discard(run)
+            del self._claiming[run.request.attempt_token]
         if verdict is None:
             await intake.consumer.requeue([delivery])
             # Our claim may have been granted since: then nobody waits for a lease that runs out.
@@ -256,7 +256,7 @@ class Service:
             self._idle.set()
 
     def _give_up_claims(self) -> None:
-        for run in self._claiming:
+        for run in self._claiming.values():
             run.give_up_claim()
 
 
