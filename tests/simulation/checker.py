@@ -5,12 +5,14 @@ Each function judges one invariant and answers with a sentence per violation. No
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
 import msgspec
 
-from openaperture.domain.workflow import TERMINAL, AttemptKey, State, Workflow
+from openaperture.codecs import terms
+from openaperture.domain.workflow import TERMINAL, AttemptKey, State, Wire, Workflow
 from openaperture.engine.tokens import TokenMint
 from openaperture.ports import RowKind
 from tests.simulation.broker import Server
@@ -23,6 +25,9 @@ from tests.simulation.journal import (
     Died,
     Finished,
     Journal,
+    OldBegan,
+    OldFinished,
+    Recorded,
     RowGone,
     Saved,
     Settled,
@@ -63,6 +68,8 @@ def judge(journal: Journal, disk: Disk, server: Server, loop: SimulationLoop) ->
         ("I9", lambda: deliveries_are_conserved(tape)),
         ("I9", lambda: acked_only_when_safe(tape)),
         ("I9", lambda: rows_leave_only_when_done(tape)),
+        ("record", lambda: recorded_before_asked(tape)),
+        ("record", lambda: the_manager_is_told_the_end(tape)),
         ("I13", lambda: everything_ends(disk, server)),
         ("defect", lambda: no_defect_was_met(tape, loop)),
     )
@@ -87,8 +94,15 @@ class Tape:
         self.delivered = list(journal.of(Delivered))
         self.bodies = {each.serial: each.body for _, each in self.delivered}
         self.settled = list(journal.of(Settled))
-        self.began = list(journal.of(Began))
-        self.finished = list(journal.of(Finished))
+        self.asked_at: dict[tuple[str, str, datetime | None], tuple[int, AttemptKey]] = {}
+        """The attempts of each workflow by the time of their request, which is all that the original's workers know."""
+        for place, saved in self.saved:
+            for attempt in saved.after.live:
+                asked = (saved.after.id, attempt.milestone, attempt.requested_at)
+                self.asked_at.setdefault(asked, (place, attempt.key))
+        self.began = sorted([*journal.of(Began), *self._old_began(journal)], key=lambda step: step[0])
+        self.finished = sorted([*journal.of(Finished), *self._old_finished(journal)], key=lambda step: step[0])
+        self.recorded = list(journal.of(Recorded))
         self.gone = list(journal.of(RowGone))
         self.asked = list(journal.of(Asked))
         self.died = list(journal.of(Died))
@@ -103,6 +117,21 @@ class Tape:
                 self.rows_saved.setdefault(row.id, place)
             for message_id in saved.message_ids:
                 self.handled.setdefault(message_id, place)
+
+
+    def _old_began(self, journal: Journal) -> Iterator[tuple[int, Began]]:
+        for place, old in journal.of(OldBegan):
+            if (key := self.key_at(old)) is not None:
+                yield place, Began(old.worker, old.workflow_id, key, old.milestone)
+
+    def _old_finished(self, journal: Journal) -> Iterator[tuple[int, Finished]]:
+        for place, old in journal.of(OldFinished):
+            if (key := self.key_at(old)) is not None:
+                yield place, Finished(old.worker, old.workflow_id, key, old.how)
+
+    def key_at(self, old: OldBegan | OldFinished) -> AttemptKey | None:
+        found = self.asked_at.get((old.workflow_id, old.milestone, old.step_time))
+        return found[1] if found else None
 
 
 def no_start_is_lost(tape: Tape) -> Iterator[str]:
@@ -127,7 +156,12 @@ def saved_before_published(tape: Tape) -> Iterator[str]:
         for key in saved.requested:
             known.setdefault((saved.after.id, str(key)), place)
     for place, arrived in tape.arrived:
-        if arrived.queue not in WORKERS or arrived.content_type is None:
+        if arrived.queue not in WORKERS:
+            continue
+        if arrived.content_type is None:
+            old = terms.decode(arrived.body)
+            if tape.asked_at.get((old.id, old.current_step or "", old.step_time), (place,))[0] >= place:
+                yield f"the request for {old.current_step} of workflow {old.id} was sent before it was stored"
             continue
         workflow_id, key = _attempt_of(arrived.body)
         if known.get((workflow_id, key), place) >= place:
@@ -179,6 +213,8 @@ def only_the_current_attempt_counts(tape: Tape) -> Iterator[str]:
             key = str(entry.details["attempt"])
             if saved.before is None or not any(str(a.key) == key for a in saved.before.live):
                 yield f"workflow {saved.after.id}: {entry.kind} of attempt {key}, which was not current"
+            if entry.details["milestone"] == "scheduled":
+                continue
             said = words.get((saved.after.id, key, entry.kind.removeprefix("milestone.")))
             if said is None or said > place:
                 yield f"workflow {saved.after.id}: {entry.kind} of attempt {key}, which no worker said"
@@ -226,6 +262,9 @@ def effects_run_again_only_after_a_loss(tape: Tape) -> Iterator[str]:
         for (_, one), (place, two) in pairwise(effects):
             over_at, outcome = ended.get((workflow_id, one.key), (place, "nothing"))
             what = f"workflow {workflow_id}: {two.milestone} ran again as {two.key} by {two.worker}"
+            if two.key == one.key and two.milestone.startswith("old_"):
+                # Its request may reach a worker of the original twice, and that cannot tell.
+                continue
             if two.key <= one.key:
                 yield f"{what}, after {one.key} by {one.worker}"
             elif over_at >= place or outcome not in MAY_RUN_AGAIN:
@@ -245,7 +284,7 @@ def one_worker_runs_a_milestone_once(tape: Tape) -> Iterator[str]:
         if isinstance(step, Finished):
             at_work[key] = step.how
         else:
-            if at_work.get(key) in {"running", "done"}:
+            if at_work.get(key) in {"running", "done"} and not step.milestone.startswith("old_"):
                 yield f"{step.worker} ran {step.milestone} of workflow {step.workflow_id} again ({at_work[key]})"
             at_work[key] = "running"
 
@@ -306,6 +345,37 @@ def nothing_is_stranded(tape: Tape, disk: Disk) -> Iterator[str]:
     for key, stored in disk.workflows.items():
         if stored.workflow is None:
             yield f"workflow {key} is stored and cannot be read"
+
+
+def recorded_before_asked(tape: Tape) -> Iterator[str]:
+    """Where a Manager elsewhere holds the workflows, it knows of a milestone before a worker is asked for it."""
+    if not tape.recorded:
+        return
+    recorded: dict[tuple[str, str], int] = {}
+    for place, each in tape.recorded:
+        recorded.setdefault((each.workflow_id, each.step), place)
+    for place, arrived in tape.arrived:
+        if arrived.queue not in WORKERS:
+            continue
+        if arrived.content_type is None:
+            workflow_id, step = terms.decode(arrived.body).id, terms.decode(arrived.body).current_step or ""
+        else:
+            fields = msgspec.json.decode(arrived.body)
+            workflow_id, step = fields["id"], fields["current_step"]
+        if recorded.get((workflow_id, step), place) >= place:
+            yield f"{step} of workflow {workflow_id} was asked for before the Manager knew of it"
+
+
+def the_manager_is_told_the_end(tape: Tape) -> Iterator[str]:
+    """The last that the Manager holds of a workflow is how it ended."""
+    last = {each.workflow_id: each for _, each in tape.recorded}
+    for workflow_id, changes in tape.by_workflow.items():
+        after = changes[-1][1].after
+        known = last.get(workflow_id)
+        if after.state not in TERMINAL or known is None:
+            continue
+        if not known.completed or known.error != (after.state is not State.COMPLETED):
+            yield f"workflow {workflow_id} is {after.state}, and the Manager holds {known.step}, error {known.error}"
 
 
 def deliveries_are_conserved(tape: Tape) -> Iterator[str]:
@@ -394,6 +464,7 @@ def judge_lost_work(journal: Journal, disk: Disk, living: list[Process]) -> list
     finished = {(each.workflow_id, each.key): each for _, each in journal.of(Finished)}
     began = {(each.workflow_id, each.key) for _, each in journal.of(Began)}
     waiting = _waiting_requests(journal)
+    old_sent = _sent_to_old_workers(journal)
     found: list[str] = []
     for key, stored in disk.under_way.items():
         workflow = stored.workflow
@@ -401,6 +472,10 @@ def judge_lost_work(journal: Journal, disk: Disk, living: list[Process]) -> list
             continue
         for attempt in workflow.live:
             name = f"attempt {attempt.key} of workflow {key}"
+            if workflow.wire is Wire.TERMS:
+                if (key, attempt.requested_at) not in old_sent:
+                    found.append(f"work: {name} was asked for and never sent")
+                continue
             if attempt.worker is None and (key, str(attempt.key)) not in waiting:
                 found.append(f"work: {name} was asked for and nobody has it")
             elif attempt.worker in alive and (key, attempt.key) in finished:
@@ -408,6 +483,15 @@ def judge_lost_work(journal: Journal, disk: Disk, living: list[Process]) -> list
             elif attempt.worker in alive and (key, attempt.key) not in began:
                 found.append(f"work: {name} was given to {attempt.worker}, which does nothing")
     return found
+
+
+def _sent_to_old_workers(journal: Journal) -> set[tuple[str, datetime | None]]:
+    """Requests as terms that were ever on a queue. Workers of the original may lose them, unnoticed until a deadline."""
+    bodies = [each.body for _, each in journal.of(Arrived) if each.content_type is None and each.queue in _READERS]
+    return {(old.id, old.step_time) for old in map(terms.decode, bodies)}
+
+
+_READERS = {*WORKERS, INTAKE}
 
 
 def _waiting_requests(journal: Journal) -> set[tuple[str, str]]:

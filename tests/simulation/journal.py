@@ -6,7 +6,7 @@ asked for something. Nothing here is the product's own opinion, except `Told`.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, TypeVar
@@ -115,6 +115,36 @@ class Finished(Record):
 
 
 @dataclass(slots=True)
+class OldBegan(Record):
+    """The same by a worker of the original, which knows its attempt by the time of the request only."""
+
+    worker: str
+    workflow_id: str
+    milestone: str
+    step_time: datetime | None
+
+
+@dataclass(slots=True)
+class OldFinished(Record):
+    worker: str
+    workflow_id: str
+    milestone: str
+    step_time: datetime | None
+    how: str
+
+
+@dataclass(slots=True)
+class Recorded(Record):
+    """The Manager elsewhere holds this of a workflow."""
+
+    by: str
+    workflow_id: str
+    step: str
+    error: bool
+    completed: bool
+
+
+@dataclass(slots=True)
 class Asked(Record):
     """Somebody was told that what they asked for is safe: a confirm, or a verb that returned."""
 
@@ -156,7 +186,7 @@ class Journal:
 
     def __init__(self) -> None:
         self.records: list[Record] = []
-        self.now = lambda: 0.0
+        self.now: Callable[[], float] = float
 
     def add(self, record: Record) -> None:
         record.at = self.now()

@@ -15,8 +15,10 @@ from openaperture.domain.workflow import Release, State
 from openaperture.engine.verbs import Verbs
 from openaperture.ports import Address, Message
 from openaperture.worker import Context
+from tests.simulation.broker import SimulatedBroker
 from tests.simulation.journal import Arrived, Asked, Journal
 from tests.simulation.loop import Process
+from tests.simulation.old_worker import old_start, send_old
 from tests.simulation.world import INTAKE, Site
 
 LISTS = (
@@ -28,6 +30,7 @@ LISTS = (
     ("build", "nonsense"),
     (),
 )
+OLD_LISTS = (("old_build",), ("old_build", "old_deploy"), ("scheduled", "old_build"), ("old_deploy", "nonsense"))
 OUR_RFC_1123 = "%a, %d %b %Y %H:%M:%S UTC"
 
 
@@ -83,6 +86,10 @@ class Load:
             release = self.release(site)
             workflow_id = self.new_id()
             self.ids.append(workflow_id)
+            self._tell_manager(site, workflow_id)
+            if site.world.shape.old_workers and self._chance.random() < 0.4:
+                await self._send_old_start(site, broker, workflow_id)
+                continue
             message = m.StartMessage(
                 id=workflow_id,
                 milestones=list(release.milestones),
@@ -94,6 +101,19 @@ class Load:
                 await publish_until_confirmed(broker, body, f"start.{workflow_id}.{copy}")
             site.world.journal.add(Asked("start", workflow_id))
         await asyncio.Event().wait()
+
+    def _tell_manager(self, site: Site, workflow_id: str) -> None:
+        """Where a Manager elsewhere holds the workflows, it is it that is asked for them first."""
+        if site.world.manager is not None and self._chance.random() < 0.98:
+            site.world.manager.add(workflow_id)
+
+    async def _send_old_start(self, site: Site, broker: SimulatedBroker, workflow_id: str) -> None:
+        milestones = self._chance.choice(OLD_LISTS)
+        start_at = site.world.now() + timedelta(seconds=self._chance.uniform(-5.0, 40.0))
+        await send_old(
+            broker, old_start(workflow_id, milestones, scheduled_start_time=start_at.strftime(OUR_RFC_1123))
+        )
+        site.world.journal.add(Asked("start", workflow_id))
 
     async def use_verbs(self, site: Site) -> None:
         """People: create, start, cancel, resolve. Their process may die on them."""
@@ -110,6 +130,7 @@ class Load:
         chance, journal = self._chance, site.world.journal
         if self._left and chance.random() < 0.3:
             workflow_id = self.new_id()
+            self._tell_manager(site, workflow_id)
             await verbs.create(workflow_id, self.release(site))
             journal.add(Asked("create", workflow_id))
             self.ids.append(workflow_id)
@@ -123,6 +144,9 @@ class Load:
             resolution = chance.choice(list(Resolution))
             await verbs.resolve(workflow_id, resolution, "a person")
             journal.add(Asked("resolve", workflow_id, resolution))
+        elif site.world.manager is not None and chance.random() < 0.2:
+            if (row := site.world.manager.rows.get(workflow_id)) is not None:
+                row["workflow_error"] = True
         elif chance.random() < 0.3:
             await verbs.cancel(workflow_id, "a person")
             journal.add(Asked("cancel", workflow_id))
@@ -189,11 +213,11 @@ def _id_in(body: bytes) -> bytes:
     return b"\x00"
 
 
-async def publish_until_confirmed(broker: object, body: bytes, message_id: str) -> None:
+async def publish_until_confirmed(broker: SimulatedBroker, body: bytes, message_id: str) -> None:
     """Every copy carries the same id."""
     while True:
         try:
-            await broker.publish(Address(routing_key=INTAKE), Message(body=body, message_id=message_id))  # type: ignore[attr-defined]
+            await broker.publish(Address(routing_key=INTAKE), Message(body=body, message_id=message_id))
         except OpenApertureError:
             await asyncio.sleep(1.0)
         else:

@@ -224,17 +224,20 @@ class SimulationLoop(asyncio.AbstractEventLoop):
 
 @contextmanager
 def simulated(chance: Random, *, in_order: bool) -> Generator[SimulationLoop]:
-    """A loop that is the running one for asyncio. No garbage is collected meanwhile: that would close coroutines."""
+    """A loop that is the running one for asyncio. No garbage is collected meanwhile: that would close coroutines.
+
+    What coroutines of dead processes say when they are thrown away at last is of no interest, and not printed.
+    """
     loop = SimulationLoop(chance, in_order=in_order)
     events._set_running_loop(loop)
     collecting, unraisable = gc.isenabled(), sys.unraisablehook
+    sys.unraisablehook = lambda _unraisable: None
     gc.disable()
     # What is there already is not looked through again at the end.
     gc.freeze()
     try:
         yield loop
     finally:
-        sys.unraisablehook = lambda _unraisable: None
         loop.close()
         gc.collect()
         gc.unfreeze()

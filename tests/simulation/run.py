@@ -9,6 +9,7 @@ from tests.simulation.faults import Weather, draw
 from tests.simulation.journal import ClockJumped, Journal, Phase
 from tests.simulation.load import Load, Moods
 from tests.simulation.loop import SimulationLoop, simulated
+from tests.simulation.old_worker import serve_old
 from tests.simulation.world import Shape, World
 
 LONGEST_SECONDS = 7_200.0
@@ -42,6 +43,8 @@ def _play(seed: int, loop: SimulationLoop, chance: Random, workflows: int) -> Ve
     world = World(loop=loop, weather=weather, shape=Shape.draw(chance), script=Moods(chance), journal=journal)
     faults = draw(chance)
     world.start_all()
+    for index in range(world.shape.old_workers):
+        world.start(f"old{index}", serve_old)
     found: list[str] = []
     loads: list[Load] = []
     for reaper in (False, True):
@@ -54,6 +57,7 @@ def _play(seed: int, loop: SimulationLoop, chance: Random, workflows: int) -> Ve
     world.judges_deadlines = True
     _let_end(world, chance, loads)
     found += judge(journal, world.disk, world.server, loop)
+    journal.now = float  # lets go of the loop
     return Verdict(
         seed=seed,
         deliveries=world.server.delivered,

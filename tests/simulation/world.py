@@ -20,7 +20,7 @@ from openaperture.codecs import incoming, terms
 from openaperture.codecs import json as json_codec
 from openaperture.config import Settings
 from openaperture.domain.errors import ConfigError, MilestoneFailed
-from openaperture.domain.milestones import OnLoss, table_of
+from openaperture.domain.milestones import OnLoss
 from openaperture.domain.workflow import AttemptKey
 from openaperture.engine.ports import Wire
 from openaperture.engine.tokens import TokenMint
@@ -31,12 +31,13 @@ from tests.simulation.broker import Server, SimulatedBroker
 from tests.simulation.faults import CALM, Gate, Weather
 from tests.simulation.journal import Began, Died, Finished, Journal, Told
 from tests.simulation.loop import START_SECONDS, Process, SimulationLoop
+from tests.simulation.manager import EXCHANGE, ManagerRows, SimulatedElsewhere
 from tests.simulation.store import Disk, SimulatedStore
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 TOKEN_KEY = "the key of the simulated world"
 INTAKE = "workflow_orchestration"
-QUEUES = (INTAKE, "builder", "deployer", "old_builder", "old_deployer")
+QUEUES = (INTAKE, "builder", "deployer", "old_builder", "old_deployer", "notifications_hipchat")
 """Declared from the start. Nobody declares `painters` until a scenario does."""
 
 TIMES: Mapping[str, Any] = {
@@ -73,7 +74,9 @@ class JournalObserver:
 
     def emit(self, name: str, /, **details: Any) -> None:
         if name in TOLD:
-            self._journal.add(Told(self._name, name, details))
+            # An exception would keep the frames that it went through, and all that they know.
+            plain = {key: repr(value) if isinstance(value, BaseException) else value for key, value in details.items()}
+            self._journal.add(Told(self._name, name, plain))
 
 
 class VirtualClock:
@@ -100,6 +103,9 @@ class Shape:
     window: int = 200
     poll_seconds: float = 1.0
     restart_seconds: float = 3.0
+    old_workers: int = 0
+    elsewhere: bool = False
+    """A Manager elsewhere holds the workflows, and says where workers are."""
 
     @staticmethod
     def draw(chance: Random) -> "Shape":
@@ -111,11 +117,13 @@ class Shape:
             window=chance.choice([1, 10, 200]),
             poll_seconds=chance.choice([0.5, 1.0, 3.0]),
             restart_seconds=chance.choice([0.5, 5.0, 20.0]),
+            old_workers=chance.choice([0, 0, 1, 2]),
+            elsewhere=chance.random() < 0.3,
         )
 
 
 @cache
-def settings_of(batch: int, window: int, poll_seconds: float) -> Settings:
+def settings_of(shape: Shape) -> Settings:
     """Settings of an orchestrator. The times of the kinds are short; nothing listens and nothing is opened."""
     sections = {
         "config": {"queue": "builder", **TIMES},
@@ -132,9 +140,15 @@ def settings_of(batch: int, window: int, poll_seconds: float) -> Settings:
         "declare_queues": False,
         "token_key": TOKEN_KEY,
         "hostname": "simulated",
-        "orchestrator": {"batch": batch, "relay_window": window, "poll_seconds": poll_seconds},
+        "orchestrator": {
+            "batch": shape.batch,
+            "relay_window": shape.window,
+            "poll_seconds": shape.poll_seconds,
+        },
         "milestones": sections,
     }
+    if shape.elsewhere:
+        values |= {"manager_url": "https://manager.nowhere", "exchange_id": "1", "broker_id": "1", "notices": "terms"}
     return Settings.model_validate(values)
 
 
@@ -150,6 +164,7 @@ class World:
     server: Server = field(init=False)
     disk: Disk = field(init=False)
     wire: Wire = field(init=False)
+    manager: ManagerRows | None = None
     clock_skew: timedelta = timedelta()
     judges_deadlines: bool = True
     living: dict[str, Process] = field(default_factory=dict[str, Process])
@@ -169,6 +184,9 @@ class World:
         )
         for queue in QUEUES:
             self.declare(queue)
+        if self.shape.elsewhere:
+            self.manager = ManagerRows(self.journal)
+            self.server.exchanges.add(EXCHANGE)
         # Pauses between tries (runtime/backoff.py) come from the module's generator.
         random.seed(self.weather.chance.random())
 
@@ -227,7 +245,7 @@ class World:
             return
         error = task.exception()
         if error is not None and not isinstance(error, ConfigError):
-            self.journal.add(Told(process.name, "process.raised", {"error": error}))
+            self.journal.add(Told(process.name, "process.raised", {"error": repr(error)}))
         self.journal.add(Died(process.name, "its end"))
         process.kill()
 
@@ -262,9 +280,8 @@ class Site:
     def core(self) -> Core:
         """As `app.core.open_core` makes it, on this world's store."""
         world = self.world
-        shape = world.shape
         return Core(
-            settings=settings_of(shape.batch, shape.window, shape.poll_seconds),
+            settings=settings_of(world.shape),
             observer=self.observer,
             database=cast("Any", None),
             store=cast("Any", self.store()),
@@ -300,7 +317,9 @@ class Hand:
 
 async def orchestrate(site: Site) -> None:
     """An orchestrator, as `openaperture orchestrator` runs it."""
-    services = build_engine(site.core(), site.broker(), None).services
+    broker, rows = site.broker(), site.world.manager
+    elsewhere = SimulatedElsewhere(rows, site.gate, broker) if rows is not None else None
+    services = build_engine(site.core(), broker, cast("Any", elsewhere)).services
     supervisor = Supervisor(services, site.observer, grace_seconds=25.0)
     site.process.stop = supervisor.stop
     await supervisor.run()
@@ -330,6 +349,3 @@ async def serve(site: Site, queues: Sequence[str]) -> None:
     )
     site.process.stop = lambda: world.loop.spawn(site.process, service.drain())
     await service.run()
-
-
-KINDS = table_of(settings_of(1, 1, 1.0).milestones)
