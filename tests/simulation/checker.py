@@ -262,8 +262,8 @@ def effects_run_again_only_after_a_loss(tape: Tape) -> Iterator[str]:
         for (_, one), (place, two) in pairwise(effects):
             over_at, outcome = ended.get((workflow_id, one.key), (place, "nothing"))
             what = f"workflow {workflow_id}: {two.milestone} ran again as {two.key} by {two.worker}"
-            if two.key == one.key and two.milestone.startswith("old_"):
-                # Its request may reach a worker of the original twice, and that cannot tell.
+            if two.milestone.startswith("old_") and (two.key == one.key or not holds.get((workflow_id, one.key))):
+                # Workers of the original claim nothing: a request may reach them twice, and a lost one late.
                 continue
             if two.key <= one.key:
                 yield f"{what}, after {one.key} by {one.worker}"
@@ -463,12 +463,13 @@ def judge_lost_work(journal: Journal, disk: Disk, living: list[Process]) -> list
     alive = {process.name for process in living}
     finished = {(each.workflow_id, each.key): each for _, each in journal.of(Finished)}
     began = {(each.workflow_id, each.key) for _, each in journal.of(Began)}
+    posted = {row["workflow_id"] for row in disk.outbox.values()}
     waiting = _waiting_requests(journal)
     old_sent = _sent_to_old_workers(journal)
     found: list[str] = []
     for key, stored in disk.under_way.items():
         workflow = stored.workflow
-        if workflow is None or workflow.state is not State.RUNNING:
+        if workflow is None or workflow.state is not State.RUNNING or key in posted:
             continue
         for attempt in workflow.live:
             name = f"attempt {attempt.key} of workflow {key}"

@@ -359,10 +359,20 @@ MUTANTS = (
         why="a milestone that was done runs again in the same worker",
     ),
     Mutant(
+        name="a worker looks for a result before it waits for it",
+        file=f"{WORKER}/service.py",
+        old="        running = await self._find_running(key)\n        if (done := self._done.get(key)) is not None:\n",
+        new=(
+            "        done = self._done.get(key)\n"
+            "        running = await self._find_running(key)\n        if done is not None:\n"
+        ),
+        why="found by the simulation: an effect ran again although its worker had just reported it done",
+    ),
+    Mutant(
         name="a worker forgets what it is doing",
         file=f"{WORKER}/service.py",
-        old="        elif (running := await self._find_running(key)) is not None:\n",
-        new="        elif (running := await self._find_running(key)) is not None and not self._running:\n",
+        old="        elif running is not None:\n            run.close()\n",
+        new="        elif running is not None and not self._running:\n            run.close()\n",
         why="a milestone runs twice at once",
     ),
     Mutant(

@@ -114,7 +114,7 @@ class Shape:
             workers=chance.randint(1, 4),
             slots=chance.choice([1, 2, 8]),
             batch=chance.choice([5, 20, 200]),
-            window=chance.choice([1, 10, 200]),
+            window=chance.choice([5, 20, 200]),
             poll_seconds=chance.choice([0.5, 1.0, 3.0]),
             restart_seconds=chance.choice([0.5, 5.0, 20.0]),
             old_workers=chance.choice([0, 0, 1, 2]),

@@ -185,10 +185,12 @@ class Service:
         """The attempt is ours."""
         key = run.request.idempotency_key
         _remember(self._handled, run.request.attempt_token, None)
+        # First, because one that is waited for may have come to its result after all.
+        running = await self._find_running(key)
         if (done := self._done.get(key)) is not None:
             await run.report(done)
             await intake.consumer.ack([delivery])
-        elif (running := await self._find_running(key)) is not None:
+        elif running is not None:
             run.close()
             running.adopt(run.request)
             await intake.consumer.ack([delivery])
