@@ -9,9 +9,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from openaperture.domain.attempts import Attempt, Ended
+from openaperture.domain.commands import LockCommand
+from openaperture.domain.events import LockDenied, LocksGranted
 from openaperture.domain.history import Entry, LogChunk
 from openaperture.domain.routes import Route
-from openaperture.domain.workflow import Attempt, Ended, Workflow
+from openaperture.domain.workflow import Workflow
 
 # ---------------------------------------------------------------------------------------- broker
 
@@ -194,6 +197,7 @@ class Change:
     """Attempts that were made or claimed."""
     ended: Sequence[Ended] = ()
     logs: Sequence[LogChunk] = ()
+    locks: Sequence[LockCommand] = ()
     outbox: Sequence[OutboxRow] = ()
     message_ids: Sequence[str] = ()
     """Ids of the messages handled by this change, for the inbox."""
@@ -225,6 +229,14 @@ class Deferred:
     id: str
     seconds: float
     error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockNews:
+    """A workflow has all the locks that it waits for, or does not get one."""
+
+    workflow_id: str
+    event: LocksGranted | LockDenied
 
 
 class Store(Protocol):
@@ -273,6 +285,15 @@ class Store(Protocol):
         """Ids of workflows that break invariant I8: not ended, and nothing would ever move them."""
         ...
 
+    async def list_lock_news(self, limit: int) -> list[LockNews]:
+        """What became of those who wait for locks, and do not know yet. Told again until they do."""
+        ...
+
+    async def tend_locks(self) -> int:
+        """Free the locks of workflows that have ended or are gone, pass on those that nobody took up in time,
+        give the free ones to the first in their queue. Returns how many claims that changed."""
+        ...
+
     async def prune(self, *, inbox_seconds: float, limit: int) -> int:
         """Forget inbox ids older than that; returns how many."""
         ...
@@ -316,6 +337,25 @@ class Trouble:
     """When it is tried next."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockClaim:
+    """A workflow's place in the queue of a lock."""
+
+    name: str
+    workflow_id: str
+    state: str
+    """waiting | granted | held | refused | superseded"""
+    token: int | None
+    asked_at: datetime
+    granted_at: datetime | None
+    kept: str | None
+    """Why it holds it though it has ended."""
+
+    @property
+    def holds(self) -> bool:
+        return self.state in {"granted", "held"}
+
+
 class Records(Protocol):
     """The reading side of a store, for people: the Manager and the command line."""
 
@@ -337,8 +377,81 @@ class Records(Protocol):
         """Of those workflows whose rows in the outbox were deferred: why, the oldest one of each."""
         ...
 
+    async def list_locks(self, names: Collection[str] | None = None) -> list[LockClaim]:
+        """The holders and the queues of these locks, or of all that are held or waited for, in their order."""
+        ...
+
+    async def list_children(self, workflow_id: str) -> list[Workflow]:
+        """The workflows that repeat this one, or a part of it, oldest first."""
+        ...
+
     async def count_outbox(self) -> int:
         """How many messages wait to be published."""
+        ...
+
+
+# -------------------------------------------------------------------------------------- directory
+
+
+class Listing(StrEnum):
+    """What the messaging directory lists. The fields of each are the columns of its table."""
+
+    EXCHANGE = "exchange"
+    BROKER = "broker"
+    CONNECTION = "broker connection"
+    RESTRICTION = "restriction"
+    CLUSTER = "cluster"
+    MODULE = "module"
+    SYSTEM_EVENT = "system event"
+
+
+Fields = Mapping[str, Any]
+"""Column -> value. `workload` and `data` are any JSON value; `inserted_at` and `updated_at` are instants."""
+
+
+class MessagingDirectory(Protocol):
+    """Where workers are: exchanges, brokers, clusters, modules; and what operators were told.
+
+    `wanted` are columns and the values that they have to have. Raises StoreUnavailable.
+    """
+
+    async def list_rows(
+        self, listing: Listing, *, since: datetime | None = None, limit: int | None = None, **wanted: Any
+    ) -> list[Fields]:
+        """Oldest first; with `since` those inserted after it, with `limit` the newest so many."""
+        ...
+
+    async def find_row(self, listing: Listing, **wanted: Any) -> Fields | None: ...
+
+    async def add(self, listing: Listing, fields: Fields, *, replacing: bool = False) -> int:
+        """Store an entry; returns its id. `replacing` one with the same key is allowed.
+
+        Raises Taken, and BadInput when it refers to an entry that is not there.
+        """
+        ...
+
+    async def change(self, listing: Listing, row_id: int, fields: Fields) -> None:
+        """Set these fields. Raises UnknownEntry, Taken, BadInput."""
+        ...
+
+    async def remove(self, listing: Listing, **wanted: Any) -> int:
+        """Delete entries, and what belongs to them; returns how many. Who refers to them does so no more."""
+        ...
+
+
+class ForeignRecords(Protocol):
+    """What orchestrators elsewhere record of workflows that they run. Raises StoreUnavailable."""
+
+    async def find_foreign(self, ids: Collection[str]) -> Mapping[str, Fields]:
+        """The original's fields by workflow, as they were put, and `updated_at`."""
+        ...
+
+    async def put_foreign(self, workflow_id: str, fields: Fields) -> None:
+        """Replace the record. Raises BadInput when no database can hold it."""
+        ...
+
+    async def delete_workflow(self, workflow_id: str, version: int) -> bool:
+        """Delete a workflow with all that belongs to it; False when its version is another one by now."""
         ...
 
 

@@ -6,17 +6,21 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Protocol
 
 import psycopg
+import pytest
 from psycopg import sql
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from openaperture.database import Database
+from openaperture.domain.attempts import Attempt, AttemptKey
 from openaperture.domain.history import Entry
 from openaperture.domain.milestones import OnLoss
-from openaperture.domain.workflow import Attempt, AttemptKey, Release, State, Workflow
+from openaperture.domain.releases import Release
+from openaperture.domain.workflow import State, Step, Workflow
 from openaperture.ports import Change, OutboxRow, Records, RowKind, Store
 from openaperture.stores.sql import SqlStore
 from tests.simulation.faults import Gate, Weather
@@ -123,6 +127,20 @@ class InMemory:
 
 
 @asynccontextmanager
+async def opened_store(kind: str, request: pytest.FixtureRequest, folder: Path) -> AsyncGenerator[Place]:
+    """A place for stores: `sqlite`, `postgresql` or `memory`."""
+    if kind == "memory":
+        yield InMemory()
+    elif kind == "sqlite":
+        async with opened(f"sqlite:///{folder / 'store.db'}") as here:
+            yield here
+    else:
+        with fresh_schema(request.getfixturevalue("postgresql_url")) as url:
+            async with opened(url) as here:
+                yield here
+
+
+@asynccontextmanager
 async def opened(url: str) -> AsyncGenerator[Opened]:
     database = await Database.open(url)
     try:
@@ -147,7 +165,7 @@ def workflow(workflow_id: str, **fields: Any) -> Workflow:
     defaults: dict[str, Any] = {
         "release": Release(milestones=("build", "deploy"), source_repo="acme/shop", source_repo_git_ref="v1"),
         "state": State.RUNNING,
-        "live": (attempt(),),
+        "steps": (Step(milestone="build", live=attempt()),),
         "created_at": LONG_AGO,
     }
     return Workflow(id=workflow_id, **defaults | fields)

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import pytest
 
+from openaperture.domain.attempts import Ended
 from openaperture.domain.history import LogChunk
-from openaperture.domain.milestones import OnLoss
+from openaperture.domain.milestones import FailureKind, OnLoss
+from openaperture.domain.releases import Release
 from openaperture.domain.routes import Route
-from openaperture.domain.workflow import Ended, Release, State, Wait, Workflow
+from openaperture.domain.workflow import Failure, Result, State, Step, Vote, Wait, Workflow
 from openaperture.ports import CommitOutcome, Deferred, OutboxRow, RowKind, WorkflowFilter, record_id
 from tests.contract.stores import (
     LONG_AGO,
     AnyStore,
-    InMemory,
     Place,
     attempt,
     creation,
     entry,
-    fresh_schema,
-    opened,
+    opened_store,
     row,
     successor,
     workflow,
@@ -35,16 +35,8 @@ HALF_A_PAIR = "\ud800"
 
 @pytest.fixture(params=["sqlite", "postgresql", "memory"])
 async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Place]:
-    if request.param == "memory":
-        yield InMemory()
-        return
-    if request.param == "sqlite":
-        async with opened(f"sqlite:///{tmp_path / 'store.db'}") as here:
-            yield here
-        return
-    with fresh_schema(request.getfixturevalue("postgresql_url")) as url:
-        async with opened(url) as here:
-            yield here
+    async with opened_store(request.param, request, tmp_path) as here:
+        yield here
 
 
 @pytest.fixture
@@ -78,11 +70,24 @@ async def test_a_committed_workflow_is_loaded_as_it_was(store: AnyStore) -> None
         state=State.WAITING,
         position=1,
         generation=2,
-        live=(attempt(3, worker="w-1", claimed_at=LONG_AGO, alive_until=LONG_AGO, on_loss=OnLoss.HOLD),),
-        wait=Wait(code="scheduled", text="waits — ⏳", until=LONG_AGO + timedelta(days=1, microseconds=1)),
-        losses=1,
+        steps=(
+            Step(
+                milestone="scheduled",
+                live=attempt(3, worker="w-1", claimed_at=LONG_AGO, alive_until=LONG_AGO, on_loss=OnLoss.HOLD),
+                failures=1,
+                asked_since=LONG_AGO,
+            ),
+            Step(
+                milestone="deploy",
+                wait=Wait(code="approval", text="waits — ⏳", until=LONG_AGO + timedelta(days=1, microseconds=1)),
+                votes=(Vote(by="ann", reason="ok", at=LONG_AGO, inputs="41f"),),
+                result=Result.FAILED,
+                kind=FailureKind.REFUSED,
+            ),
+        ),
         last_number=3,
-        asked_since=LONG_AGO,
+        failure=Failure(milestone="build", kind=FailureKind.LOST, reason="gone", position=0),
+        lock_tokens={"environment:prod": 3},
         outputs={"config": {"image": "x\ny"}},
         source_commit_hash="0" * 40,
         notifications_config={"slack": {"room": "ops"}},
@@ -458,7 +463,8 @@ async def test_the_same_row_twice_is_kept_once(store: AnyStore) -> None:
 
 
 def _waiting(workflow_id: str, until: datetime) -> dict[str, object]:
-    return {"state": State.WAITING, "live": (), "wait": Wait(code="backoff", text="waits", until=until)}
+    step = Step(milestone="build", wait=Wait(code="backoff", text="waits", until=until))
+    return {"state": State.WAITING, "steps": (step,)}
 
 
 async def test_due_workflows_are_listed_longest_overdue_first(store: AnyStore) -> None:
@@ -468,12 +474,12 @@ async def test_due_workflows_are_listed_longest_overdue_first(store: AnyStore) -
         creation("future", of=_waiting("future", now + timedelta(hours=1))),
         creation("first", of=_waiting("first", now - timedelta(days=400))),
         creation("third", of=_waiting("third", now)),
-        creation("held", of={"state": State.HELD}),
+        creation("held", of={"state": State.HELD, "steps": ()}),
     ]
     await store.commit(changes)
     assert await store.list_due(10) == ["first", "second", "third"]
     assert await store.list_due(1) == ["first"]
-    await store.commit([successor(changes[2], of={"state": State.CANCELLED, "wait": None})])
+    await store.commit([successor(changes[2], of={"state": State.CANCELLED})])
     assert await store.list_due(10) == ["second", "third"]
 
 
@@ -487,13 +493,13 @@ async def test_a_deadline_comes_when_the_clock_of_the_store_says_so(place: Place
 
 async def test_only_workflows_that_nothing_would_move_are_stranded(store: AnyStore) -> None:
     """Invariant I8."""
-    idle: dict[str, object] = {"live": ()}
+    idle: dict[str, object] = {"steps": ()}
     await store.commit(
         [
             creation("stranded", of=idle),
             creation("posted", of=idle, outbox=[row("r", "posted")]),
             creation("deadline"),
-            *(creation(f"is-{state}", of={"state": state, "live": ()}) for state in State if state != "running"),
+            *(creation(f"is-{state}", of={"state": state, "steps": ()}) for state in State if state != "running"),
         ]
     )
     assert sorted(await store.list_stranded(10)) == ["is-cancelling", "is-waiting", "stranded"]

@@ -234,7 +234,7 @@ class Site:
 
     @property
     def verbs(self) -> Verbs:
-        return Verbs(self.core.decider(), self.core.store)
+        return Verbs(self.core.decider(), self.core.store, self.core.kinds)
 
     def store_in(self, seconds: float) -> SqlStore:
         """A store whose clock goes that much ahead: for deadlines that no test can wait for."""

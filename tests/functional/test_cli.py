@@ -257,7 +257,7 @@ def test_ctrl_c_leaves_the_release_to_go_on_later_and_says_how(site: Site) -> No
 
 COMMANDS = (
     *("run", "submit", "list", "show", "watch", "logs", "cancel", "resolve"),
-    *("up", "orchestrator", "worker", "config", "bench", "version"),
+    *("up", "orchestrator", "manager", "worker", "config", "bench", "version"),
 )
 
 

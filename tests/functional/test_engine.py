@@ -17,7 +17,7 @@ from openaperture.config import Settings
 from openaperture.database.tables import workflows
 from openaperture.domain import messages as m
 from openaperture.domain.errors import WrongState
-from openaperture.domain.events import Resolution
+from openaperture.domain.events import Resolution, Resolved
 from openaperture.domain.times import start_time_of
 from openaperture.domain.workflow import State
 from openaperture.worker import Context
@@ -404,9 +404,9 @@ async def test_a_request_that_no_queue_takes_waits_with_a_reason_and_goes_on_whe
     async with site.engine():
         workflow_id = await site.start("paint")
         waiting = await site.until_state(workflow_id, State.WAITING)
-        assert waiting.wait is not None
-        assert waiting.wait.code == "undeliverable"
-        assert missing in waiting.wait.text
+        assert waiting.steps[0].wait is not None
+        assert waiting.steps[0].wait.code == "undeliverable"
+        assert missing in waiting.steps[0].wait.text
         await site.broker.declare(missing)
         await until_depth(site.broker, missing, 1)
         consumer = await site.broker.consume(missing, prefetch=1)
@@ -549,7 +549,7 @@ async def _held(site: Site) -> tuple[str, m.Request]:
 
 async def test_a_lost_deploy_that_worked_is_not_repeated(site: Site) -> None:
     workflow_id, _ = await _held(site)
-    await site.verbs.resolve(workflow_id, Resolution.WORKED, "eve", "I looked")
+    await site.verbs.resolve(workflow_id, Resolved(resolution=Resolution.WORKED, by="eve", reason="I looked"))
     async with site.engine("resolving", store=site.store_in(10)), site.hand() as hand:
         build = await hand.take()
         assert build.current_step == "build"
@@ -558,13 +558,13 @@ async def test_a_lost_deploy_that_worked_is_not_repeated(site: Site) -> None:
     assert (
         "eve says of deploy: worked (I looked)" in (await site.until_entry(workflow_id, "workflow.resolved")).text
     )
-    with pytest.raises(WrongState, match="nothing can be done to it any more"):
-        await site.verbs.resolve(workflow_id, Resolution.AGAIN, "eve")
+    with pytest.raises(WrongState, match="it has ended, and can only be run again"):
+        await site.verbs.resolve(workflow_id, Resolved(resolution=Resolution.AGAIN, by="eve"))
 
 
 async def test_a_lost_deploy_that_failed_ends_its_workflow(site: Site) -> None:
     workflow_id, lost = await _held(site)
-    ended = await site.verbs.resolve(workflow_id, Resolution.FAILED, "eve")
+    ended = await site.verbs.resolve(workflow_id, Resolved(resolution=Resolution.FAILED, by="eve"))
     assert ended.state is State.FAILED
     assert "eve says of deploy: failed" in ended.reason
     async with site.engine():
@@ -577,7 +577,7 @@ async def test_a_lost_deploy_that_failed_ends_its_workflow(site: Site) -> None:
 async def test_a_lost_deploy_is_done_again_as_a_new_effect(site: Site) -> None:
     """A new idempotency key: the worker must not answer from what it remembers of the first."""
     workflow_id, lost = await _held(site)
-    await site.verbs.resolve(workflow_id, Resolution.AGAIN, "eve")
+    await site.verbs.resolve(workflow_id, Resolved(resolution=Resolution.AGAIN, by="eve"))
     async with site.engine(), site.hand() as hand:
         again = await hand.take()
         assert again.current_step == "deploy"

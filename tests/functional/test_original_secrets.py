@@ -143,7 +143,7 @@ async def _answers(site: OriginalSite, ids: list[str]) -> str:
     api = Api(site.core, site.core.decider())
     paths = ["/workflows", *(f"/workflows/{key}{part}" for key in ids for part in ("", "/events", "/attempts"))]
     headers = {"Authorization": f"Bearer {api.token}"}
-    transport = httpx.ASGITransport(app=api._app)  # pyright: ignore[reportPrivateUsage]  (raw answers)
+    transport = httpx.ASGITransport(app=api.app)  # pyright: ignore[reportPrivateUsage]  (raw answers)
     async with httpx.AsyncClient(transport=transport, base_url="http://manager", headers=headers) as client:
         found = [await client.get(path) for path in paths]
     assert {answer.status_code for answer in found} == {200}

@@ -11,18 +11,22 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from openaperture.domain import events as e
+from openaperture.domain.attempts import AttemptKey
+from openaperture.domain.commands import Decision, FreeLocks
 from openaperture.domain.decide import decide
 from openaperture.domain.history import KINDS
-from openaperture.domain.milestones import MilestoneKind, OnLoss, table_of
+from openaperture.domain.milestones import FailureKind, MilestoneKind, MilestoneOptions, OnLoss, table_of
 from openaperture.domain.moves import MOVES
+from openaperture.domain.releases import Entry, OnGroupFailure, Release
 from openaperture.domain.routes import Route
-from openaperture.domain.workflow import TERMINAL, AttemptKey, Release, State, Wire, Workflow
+from openaperture.domain.workflow import TERMINAL, State, Wire, Workflow
 
 KIND_TABLE = table_of([MilestoneKind(name="test", queue="tester", max_attempts=2, pickup_limit_seconds=2_000)])
 WORKERS = ("ann", "ben")
-milestone_lists = st.lists(
-    st.sampled_from(["config", "build", "deploy", "test", "scheduled", "no_such_kind"]), max_size=4
-).map(tuple)
+names = st.sampled_from(["config", "build", "deploy", "test", "scheduled", "approval", "no_such_kind"])
+groups = st.lists(names, min_size=2, max_size=3, unique=True).map(tuple)
+milestone_lists = st.lists(st.one_of(names, names, groups), max_size=4).map(tuple)
+on_failure_lists = st.lists(st.sampled_from(["test", "deploy"]), max_size=2, unique=True).map(tuple)
 
 
 def unmoved(before: Workflow, after: Workflow) -> bool:
@@ -31,16 +35,41 @@ def unmoved(before: Workflow, after: Workflow) -> bool:
 
 
 class WorkflowMachine(RuleBasedStateMachine):
-    @initialize(milestones=milestone_lists, timed=st.booleans(), wire=st.sampled_from(list(Wire)))
-    def begin(self, milestones: tuple[str, ...], timed: bool, wire: Wire) -> None:
+    @initialize(
+        milestones=milestone_lists,
+        on_failure=on_failure_lists,
+        timed=st.booleans(),
+        wire=st.sampled_from([Wire.JSON, Wire.JSON, Wire.TERMS]),
+        locks=st.sampled_from([(), (), ("prod",), ("prod", "stage")]),
+        on_group_failure=st.sampled_from(list(OnGroupFailure)),
+        retry_on=st.sampled_from([None, frozenset(FailureKind)]),
+    )
+    def begin(
+        self,
+        milestones: tuple[Entry, ...],
+        on_failure: tuple[str, ...],
+        timed: bool,
+        wire: Wire,
+        locks: tuple[str, ...],
+        on_group_failure: OnGroupFailure,
+        retry_on: frozenset[FailureKind] | None,
+    ) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
-        start = "Thu, 01 Jan 2026 02:00:00 UTC" if timed else None
-        release = Release(milestones=milestones, scheduled_start_time=start, build_messaging_exchange_id=2)
-        self.workflow = Workflow(id="w", release=release, wire=wire)
+        release = Release(
+            milestones=milestones,
+            on_failure=on_failure,
+            on_group_failure=on_group_failure,
+            milestone_options={"build": MilestoneOptions(retry_on=retry_on)},
+            locks=locks,
+            scheduled_start_time="Thu, 01 Jan 2026 02:00:00 UTC" if timed else None,
+            build_messaging_exchange_id=2,
+        )
+        self.workflow = Workflow(id="w", release=release, wire=wire, created_by="someone")
         self.asked_at: dict[AttemptKey, datetime] = {}
         self.asked: set[AttemptKey] = set()
         self.granted: dict[AttemptKey, str] = {}
-        self.results: dict[int, int] = {}
+        self.results: dict[tuple[int, int, str], int] = {}
+        self.forced = False
 
     def apply(self, event: e.Event) -> None:
         before = self.workflow
@@ -50,8 +79,8 @@ class WorkflowMachine(RuleBasedStateMachine):
         if before.state in TERMINAL:
             assert unmoved(before, after)
             assert not decision.dispatches
-        assert after.position >= before.position
-        assert after.position <= before.position + 1 or after.generation == before.generation
+        self.judge_position(before, after)
+        self.judge_locks(before, decision)
         for dispatch in decision.dispatches:
             again = dispatch.attempt.key in self.asked and not isinstance(event, e.Routed)
             assert not again, "the same attempt was requested twice"
@@ -61,13 +90,35 @@ class WorkflowMachine(RuleBasedStateMachine):
             if answer.verdict == "run" and isinstance(event, e.Claimed):
                 holder = self.granted.setdefault(answer.key, event.worker)
                 assert holder == event.worker, "one attempt was given to two workers"
-        if after.state is not State.CANCELLED and any(x.outcome == "completed" for x in decision.ended):
-            self.results[before.position] = self.results.get(before.position, 0) + 1
+        for ended in decision.ended if after.state is not State.CANCELLED else ():
+            if ended.outcome == "completed":
+                key = ended.attempt.key
+                result = (key.generation, key.position, ended.attempt.milestone)
+                self.results[result] = self.results.get(result, 0) + 1
         if after.state is not before.state:
             assert decision.entries, f"{before.state} became {after.state} and nothing says so"
         assert all(entry.kind in KINDS and entry.text for entry in decision.entries)
         assert decide(before, event, self.now, KIND_TABLE) == decision, "the same question, another answer"
         self.workflow = replace(after, version=before.version + 1)
+
+    def judge_position(self, before: Workflow, after: Workflow) -> None:
+        if before.failure is None and after.failure is not None:
+            assert after.generation > before.generation, "what follows a failure has keys of its own"
+        elif before.failure is not None and after.ended:
+            assert after.position == before.failure.position, "it stands where it failed"
+        else:
+            assert after.position >= before.position
+
+    def judge_locks(self, before: Workflow, decision: Decision) -> None:
+        after = decision.workflow
+        freed = any(isinstance(command, FreeLocks) for command in decision.locks)
+        if before.lock_tokens and not after.lock_tokens:
+            assert freed, "it forgot its locks and did not give them back"
+        if after.ended and not before.ended and (before.lock_tokens or before.wait):
+            assert freed != bool(after.keeps_locks), "at the end, locks are freed or kept for a reason"
+        for dispatch in decision.dispatches:
+            is_bound = after.release.locks and after.failure is None and after.wire is Wire.JSON
+            assert after.lock_tokens or self.forced or not is_bound, f"{dispatch} without the lock"
 
     def any_key(self, data: st.DataObject) -> AttemptKey:
         known = sorted(self.asked) or [AttemptKey(generation=0, position=0, number=1)]
@@ -203,10 +254,48 @@ class WorkflowMachine(RuleBasedStateMachine):
     def resolved(self, resolution: e.Resolution) -> None:
         self.apply(e.Resolved(resolution=resolution, by="someone"))
 
-    @rule(often=st.integers(0, 9))
-    def cancelled(self, often: int) -> None:
+    @rule(often=st.integers(0, 9), force=st.booleans())
+    def cancelled(self, often: int, force: bool) -> None:
         if often == 0:
-            self.apply(e.CancelRequested(by="someone"))
+            self.apply(e.CancelRequested(by="someone", force=force))
+            assert not force or self.workflow.ended or self.workflow.state is State.CREATED
+
+    @rule(often=st.integers(0, 4))
+    def paused(self, often: int) -> None:
+        if often == 0:
+            self.apply(e.PauseRequested(by="someone"))
+
+    @rule()
+    def resumed(self) -> None:
+        self.apply(e.ResumeRequested(by="someone"))
+        assert self.workflow.state is not State.PAUSED
+
+    @rule(
+        approves=st.sampled_from([True, True, False]),
+        by=st.sampled_from(["someone", "eve"]),
+        member=st.booleans(),
+        milestone=st.sampled_from([None, "approval"]),
+    )
+    def voted(self, approves: bool, by: str, member: bool, milestone: str | None) -> None:
+        before = self.workflow
+        groups = frozenset({"approver"}) if member else frozenset[str]()
+        self.apply(e.Voted(approves=approves, by=by, groups=groups, milestone=milestone))
+        if not member:
+            assert replace(self.workflow, version=before.version) == before, "somebody without a say had one"
+
+    @precondition(lambda self: self.workflow.state is State.WAITING and self.workflow.wait is not None)
+    @rule(how=st.sampled_from(["granted", "granted", "refused", "superseded"]))
+    def locks_answered(self, how: str) -> None:
+        if how == "granted":
+            self.apply(e.LocksGranted(tokens=dict.fromkeys(self.workflow.release.locks, 1)))
+        else:
+            self.apply(e.LockDenied(name="prod", code=how, by="other"))
+
+    @rule(often=st.integers(0, 9))
+    def lock_forced(self, often: int) -> None:
+        if often == 0:
+            self.forced = self.forced or bool(self.workflow.lock_tokens)
+            self.apply(e.LockForced(name="prod", by="someone"))
 
     @invariant()
     def a_result_counts_once(self) -> None:
@@ -215,7 +304,7 @@ class WorkflowMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_is_stranded(self) -> None:
         """Invariant I8: a request, a deadline, a wait, or a person."""
-        if self.workflow.state not in TERMINAL | {State.CREATED, State.HELD}:
+        if self.workflow.state not in TERMINAL | {State.CREATED, State.HELD, State.PAUSED}:
             assert self.workflow.wake_at is not None
 
     @invariant()

@@ -5,6 +5,7 @@ Each function judges one invariant and answers with a sentence per violation. No
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -12,7 +13,9 @@ from typing import Any
 import msgspec
 
 from openaperture.codecs import terms
-from openaperture.domain.workflow import TERMINAL, AttemptKey, State, Wire, Workflow
+from openaperture.domain.attempts import AttemptKey
+from openaperture.domain.history import Entry
+from openaperture.domain.workflow import TERMINAL, State, Wire, Workflow
 from openaperture.engine.tokens import TokenMint
 from openaperture.ports import RowKind
 from tests.simulation.broker import Server
@@ -47,7 +50,6 @@ MANY = 5
 """Violations of one kind that are told; of more, the number."""
 DEFECTS = {"decision.failed", "message.failed", "relay.failed", "request.failed", "process.raised"}
 MAY_RUN_AGAIN = {"lost", "released", "unclaimed", "undeliverable", "timed_out"}
-NEVER_BEGAN = {"released", "unclaimed", "undeliverable"}
 
 
 def judge(journal: Journal, disk: Disk, server: Server, loop: SimulationLoop) -> list[str]:
@@ -178,7 +180,9 @@ def one_decision_per_version(tape: Tape) -> Iterator[str]:
             if saved.expected_version != saved.after.version - 1:
                 yield f"workflow {workflow_id}: {saved.after.version} was made of {saved.expected_version}"
         for (_, one), (_, two) in pairwise(changes):
-            if two.after.position < one.after.position or two.after.generation < one.after.generation:
+            same_course = one.after.failure == two.after.failure and not two.after.ended
+            went_back = same_course and two.after.position < one.after.position
+            if went_back or two.after.generation < one.after.generation:
                 yield f"workflow {workflow_id} went back at version {two.after.version}"
 
 
@@ -210,25 +214,31 @@ def only_the_current_attempt_counts(tape: Tape) -> Iterator[str]:
         for entry in saved.entries:
             if entry.kind not in {"milestone.completed", "milestone.failed"}:
                 continue
+            if "attempt" not in entry.details:
+                # People and schedules have no attempt.
+                continue
             key = str(entry.details["attempt"])
             if saved.before is None or not any(str(a.key) == key for a in saved.before.live):
                 yield f"workflow {saved.after.id}: {entry.kind} of attempt {key}, which was not current"
             if entry.details["milestone"] == "scheduled":
                 continue
-            said = words.get((saved.after.id, key, entry.kind.removeprefix("milestone.")))
+            course = (saved.after.id, *key.split(".")[:2], str(entry.details["milestone"]))
+            said = words.get((*course, entry.kind.removeprefix("milestone.")))
             if said is None or said > place:
                 yield f"workflow {saved.after.id}: {entry.kind} of attempt {key}, which no worker said"
 
 
-def _words_of_workers(tape: Tape) -> dict[tuple[str, str, str], int]:
-    """Results that handlers really had, and where the first of each stands."""
-    words: dict[tuple[str, str, str], int] = {}
+def _words_of_workers(tape: Tape) -> dict[tuple[str, ...], int]:
+    """Results that handlers really had, and where the first of each stands.
+
+    Without the number of the attempt: one that is asked for again answers with what it has.
+    """
+    words: dict[tuple[str, ...], int] = {}
+    milestones = {(began.workflow_id, began.key): began.milestone for _, began in tape.began}
     for place, finished in tape.finished:
-        told = "completed" if finished.how == "done" else "failed"
-        # One that is asked for again answers for the same milestone with what it has.
-        for number in range(1, 100):
-            key = f"{finished.key.generation}.{finished.key.position}.{number}"
-            words.setdefault((finished.workflow_id, key, told), place)
+        key, told = finished.key, "completed" if finished.how == "done" else "failed"
+        milestone = milestones.get((finished.workflow_id, key), "")
+        words.setdefault((finished.workflow_id, str(key.generation), str(key.position), milestone, told), place)
     return words
 
 
@@ -236,14 +246,21 @@ def one_result_per_milestone(tape: Tape) -> Iterator[str]:
     """I6: a milestone is counted as completed once."""
     for workflow_id, changes in tape.by_workflow.items():
         counts = Counter(
-            str(entry.details["attempt"]).split(".")[1]
+            (saved.before is not None and saved.before.failure is not None, _position_of(saved, entry), milestone)
             for _, saved in changes
             for entry in saved.entries
-            if entry.kind == "milestone.completed"
+            if entry.kind == "milestone.completed" and (milestone := str(entry.details.get("milestone")))
         )
-        for position, count in counts.items():
+        for (_, position, milestone), count in counts.items():
             if count > 1:
-                yield f"workflow {workflow_id}: the milestone at {position} was completed {count} times"
+                yield f"workflow {workflow_id}: {milestone} at {position} was completed {count} times"
+
+
+def _position_of(saved: Saved, entry: Entry) -> str:
+    """Of the milestone that an entry is about; of one without attempts, that of its workflow until then."""
+    if "attempt" in entry.details:
+        return str(entry.details["attempt"]).split(".")[1]
+    return str(saved.before.position if saved.before else 0)
 
 
 def effects_run_again_only_after_a_loss(tape: Tape) -> Iterator[str]:
@@ -255,32 +272,34 @@ def effects_run_again_only_after_a_loss(tape: Tape) -> Iterator[str]:
             ended[saved.after.id, key] = (place, outcome)
         for attempt in saved.after.live:
             holds[saved.after.id, attempt.key] = attempt.on_loss.value == "hold"
-    runs: dict[tuple[str, int, int], list[tuple[int, Began]]] = defaultdict(list)
+    runs: dict[tuple[str, int, int, str], list[tuple[int, Began]]] = defaultdict(list)
     for place, began in tape.began:
-        runs[began.workflow_id, began.key.generation, began.key.position].append((place, began))
-    for (workflow_id, _, _), effects in runs.items():
-        for (_, one), (place, two) in pairwise(effects):
+        runs[began.workflow_id, began.key.generation, began.key.position, began.milestone].append((place, began))
+    for (workflow_id, *_), effects in runs.items():
+        # A worker that stood still may begin an attempt after its successor: what counts is which was declared over.
+        for (_, one), (place, two) in pairwise(sorted(effects, key=lambda effect: (effect[1].key, effect[0]))):
             over_at, outcome = ended.get((workflow_id, one.key), (place, "nothing"))
-            what = f"workflow {workflow_id}: {two.milestone} ran again as {two.key} by {two.worker}"
-            if two.milestone.startswith("old_") and (two.key == one.key or not holds.get((workflow_id, one.key))):
+            holds_on_loss = holds.get((workflow_id, one.key), False)
+            what = f"workflow {workflow_id}: {two.milestone} ran as {two.key} by {two.worker}"
+            if two.milestone.startswith("old_") and (two.key == one.key or not holds_on_loss):
                 # Workers of the original claim nothing: a request may reach them twice, and a lost one late.
                 continue
-            if two.key <= one.key:
-                yield f"{what}, after {one.key} by {one.worker}"
+            if two.key == one.key:
+                yield f"{what}, and by {one.worker}"
             elif over_at >= place or outcome not in MAY_RUN_AGAIN:
                 yield f"{what}, while {one.key} had ended with {outcome}"
-            elif holds.get((workflow_id, one.key)) and outcome not in NEVER_BEGAN:
-                yield f"{what}, though its loss ({outcome}) is to be held"
-            elif holds.get((workflow_id, one.key)):
+            elif holds_on_loss:
                 yield f"{what}, though {one.key} by {one.worker} had begun and was called {outcome}"
 
 
 def one_worker_runs_a_milestone_once(tape: Tape) -> Iterator[str]:
     """I6: within one worker process an effect never runs beside itself, nor again after it was done."""
-    at_work: dict[tuple[str, str, int, int], str] = {}
+    at_work: dict[tuple[str, str, AttemptKey, str], str] = {}
+    milestones = {(began.workflow_id, began.key): began.milestone for _, began in tape.began}
     steps: list[tuple[int, Began | Finished]] = sorted([*tape.began, *tape.finished], key=lambda step: step[0])
     for _, step in steps:
-        key = (step.worker, step.workflow_id, step.key.generation, step.key.position)
+        milestone = milestones[step.workflow_id, step.key]
+        key = (step.worker, step.workflow_id, replace(step.key, number=0), milestone)
         if isinstance(step, Finished):
             at_work[key] = step.how
         else:
@@ -339,7 +358,7 @@ def nothing_is_stranded(tape: Tape, disk: Disk) -> Iterator[str]:
             yield f"workflow {told.details['workflow_id']} was found stranded"
     for _, saved in tape.saved:
         after = saved.after
-        moved = after.wake_at is not None or after.state in {State.CREATED, State.HELD, *TERMINAL}
+        moved = after.wake_at is not None or after.state in {State.CREATED, State.HELD, State.PAUSED, *TERMINAL}
         if not moved and not saved.rows:
             yield f"workflow {after.id} is {after.state} at version {after.version} and nothing would move it"
     for key, stored in disk.workflows.items():

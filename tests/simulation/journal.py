@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from zlib import crc32
 
 from openaperture.domain.history import Entry
-from openaperture.domain.workflow import AttemptKey, Workflow
+from openaperture.domain.attempts import AttemptKey
+from openaperture.domain.workflow import Workflow
 from openaperture.ports import OutboxRow
 
 

@@ -10,8 +10,9 @@ from uuid import UUID
 from openaperture.codecs import json as json_codec
 from openaperture.domain import messages as m
 from openaperture.domain.errors import MilestoneFailed, OpenApertureError, WrongState
-from openaperture.domain.events import Resolution
-from openaperture.domain.workflow import Release, State
+from openaperture.domain.events import Resolution, Resolved
+from openaperture.domain.releases import Release
+from openaperture.domain.workflow import State
 from openaperture.engine.verbs import Verbs
 from openaperture.ports import Address, Message
 from openaperture.worker import Context
@@ -117,8 +118,7 @@ class Load:
 
     async def use_verbs(self, site: Site) -> None:
         """People: create, start, cancel, resolve. Their process may die on them."""
-        store = site.store()
-        verbs = Verbs(site.core().decider(), store)
+        verbs = site.verbs()
         while True:
             await asyncio.sleep(self._chance.expovariate(1 / (2 * self._pause)))
             try:
@@ -131,7 +131,7 @@ class Load:
         if self._left and chance.random() < 0.3:
             workflow_id = self.new_id()
             self._tell_manager(site, workflow_id)
-            await verbs.create(workflow_id, self.release(site))
+            await verbs.create(workflow_id, self.release(site), "ann")
             journal.add(Asked("create", workflow_id))
             self.ids.append(workflow_id)
             return
@@ -142,7 +142,7 @@ class Load:
         state = stored.row["state"] if stored else None
         if state == State.HELD and chance.random() < 0.7:
             resolution = chance.choice(list(Resolution))
-            await verbs.resolve(workflow_id, resolution, "a person")
+            await verbs.resolve(workflow_id, Resolved(resolution=resolution, by="a person"))
             journal.add(Asked("resolve", workflow_id, resolution))
         elif site.world.manager is not None and chance.random() < 0.2:
             if (row := site.world.manager.rows.get(workflow_id)) is not None:
@@ -156,14 +156,14 @@ class Load:
 
     async def resolve_all(self, site: Site) -> None:
         """A person who looks after everything that is held."""
-        verbs = Verbs(site.core().decider(), site.store())
+        verbs = site.verbs()
         while True:
             await asyncio.sleep(5.0)
             held = [key for key, stored in site.world.disk.under_way.items() if stored.row["state"] == State.HELD]
             for workflow_id in held:
                 resolution = self._chance.choice(list(Resolution))
                 with suppress(WrongState):
-                    await verbs.resolve(workflow_id, resolution, "a person")
+                    await verbs.resolve(workflow_id, Resolved(resolution=resolution, by="a person"))
 
     async def forge(self, site: Site) -> None:
         """Somebody who may write to the queue: says again what was said, changes it, makes things up."""

@@ -1,16 +1,16 @@
 """A Manager elsewhere, in memory: what the engine asks of one, with all that can go wrong on the way there."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 from openaperture.app.core import Core
+from openaperture.app.elsewhere import Elsewhere
 from openaperture.domain.errors import ManagerUnavailable, RouteRefused, UnknownWorkflow
 from openaperture.domain.routes import Need, Route
 from openaperture.engine.membership import Membership
 from openaperture.engine.relay import PUBLISH_SECONDS
 from openaperture.ports import Address, Message, OutboxRow
-from openaperture.runtime.supervisor import Service
 from tests.simulation.broker import SimulatedBroker
 from tests.simulation.faults import Gate
 from tests.simulation.journal import Journal, Recorded
@@ -81,14 +81,14 @@ class SimulatedManager:
         return found
 
 
-class SimulatedElsewhere:
-    """What `app.elsewhere.Elsewhere` is to the engine."""
+class SimulatedNetwork:
+    """What `app.elsewhere.Network` is to the engine."""
 
     exchange_id = "1"
     broker_id = "1"
 
-    def __init__(self, rows: ManagerRows, gate: Gate, broker: SimulatedBroker) -> None:
-        self.manager = self.router = SimulatedManager(rows, gate)
+    def __init__(self, router: SimulatedManager, broker: SimulatedBroker) -> None:
+        self.router = router
         self._broker = broker
 
     async def deliver(self, row: OutboxRow, message: Message) -> None:
@@ -96,11 +96,16 @@ class SimulatedElsewhere:
         address = Address(exchange=route.exchange, routing_key=route.routing_key)
         await self._broker.publish(address, message, timeout_seconds=PUBLISH_SECONDS)
 
-    def membership(self, core: Core) -> Membership:
-        return Membership(_nothing, _nothing, core.clock, core.observer)
 
-    def services(self) -> Sequence[Service]:
-        return []
+def elsewhere_of(rows: ManagerRows, gate: Gate, broker: SimulatedBroker, core: Core) -> Elsewhere:
+    """As `app.elsewhere` puts it together, on this world's Manager."""
+    manager = SimulatedManager(rows, gate)
+    return Elsewhere(
+        network=cast("Any", SimulatedNetwork(manager, broker)),
+        membership=Membership(_nothing, _nothing, core.clock, core.observer),
+        manager=cast("Any", manager),
+        services=(),
+    )
 
 
 def _route_to(queue: str) -> Route:

@@ -6,7 +6,8 @@ Add one here, and the enumeration plays it with a crash at every await.
 import asyncio
 
 from openaperture.domain.events import Resolution
-from openaperture.domain.workflow import AttemptKey, State
+from openaperture.domain.attempts import AttemptKey
+from openaperture.domain.workflow import State
 from tests.simulation.stage import WORKFLOW, Act, Scenario, Stage
 from tests.simulation.world import Shape, paint
 

@@ -10,9 +10,9 @@ from typing import Any
 from openaperture.codecs import json as json_codec
 from openaperture.domain import messages as m
 from openaperture.domain.errors import MilestoneFailed, TryLater, WrongState
-from openaperture.domain.events import Resolution
-from openaperture.domain.workflow import TERMINAL, Release, State, Workflow
-from openaperture.engine.verbs import Verbs
+from openaperture.domain.events import Resolution, Resolved
+from openaperture.domain.releases import Release
+from openaperture.domain.workflow import TERMINAL, State, Workflow
 from openaperture.worker import Context
 from tests.simulation.broker import SimulatedBroker
 from tests.simulation.checker import judge
@@ -36,8 +36,7 @@ class Stage:
     def __init__(self, site: Site) -> None:
         self.world = site.world
         self._site = site
-        self._store = site.store()
-        self._verbs = Verbs(site.core().decider(), self._store)
+        self._verbs = site.verbs()
         self._broker = site.broker()
 
     @property
@@ -61,7 +60,7 @@ class Stage:
 
     async def create(self, *milestones: str, **fields: Any) -> None:
         release = Release(milestones=milestones, **fields)
-        await self._until_done(lambda: self._verbs.create(WORKFLOW, release))
+        await self._until_done(lambda: self._verbs.create(WORKFLOW, release, "ann"))
         self.world.journal.add(Asked("create", WORKFLOW))
 
     async def start_created(self) -> None:
@@ -71,7 +70,7 @@ class Stage:
         await self._until_done(lambda: self._verbs.cancel(WORKFLOW, "ann"))
 
     async def resolve(self, resolution: Resolution) -> None:
-        await self._until_done(lambda: self._verbs.resolve(WORKFLOW, resolution, "ann"))
+        await self._until_done(lambda: self._verbs.resolve(WORKFLOW, Resolved(resolution=resolution, by="ann")))
 
     async def _until_done(self, verb: Callable[[], Awaitable[Any]]) -> None:
         """As people do it: again while it cannot be done now; not at all when it fits no more."""

@@ -23,6 +23,8 @@ from openaperture.ports import (
     Deferred,
     HistoryEntry,
     Loaded,
+    LockClaim,
+    LockNews,
     Observer,
     OutboxRow,
     RowKind,
@@ -45,6 +47,7 @@ from openaperture.stores.rows import (
 from openaperture.stores.statements import BARE_LEASE_SECONDS, OWNER_LEASE_SECONDS
 from tests.simulation.faults import Gate, Weather
 from tests.simulation.journal import Journal, RowGone, Saved
+from tests.simulation.locks import Locks
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -75,6 +78,7 @@ class Disk:
     outbox: dict[str, Row] = field(default_factory=dict[str, Row])
     inbox: dict[str, datetime] = field(default_factory=dict[str, datetime])
     settings: dict[str, str] = field(default_factory=dict[str, str])
+    locks: Locks = field(default_factory=Locks)
     ids: int = 0
 
     def next_id(self) -> int:
@@ -96,8 +100,12 @@ class Disk:
     # ------------------------------------------------------------------------------------------- commit
 
     def commit(self, changes: Sequence[tuple[Change, Rows]], owner: str, by: str) -> list[CommitOutcome]:
-        """Each change whole or not at all. The versions are compared before anything is written."""
-        return [self._commit_one(change, rows, owner, by) for change, rows in changes]
+        """Each change whole or not at all. The locks that it frees are given on once all are written."""
+        outcomes = [self._commit_one(change, rows, owner, by) for change, rows in changes]
+        self.locks.grant(
+            (name for _, rows in changes for command in rows.locks for name in command.names), self.now()
+        )
+        return outcomes
 
     def _commit_one(self, change: Change, rows: Rows, owner: str, by: str) -> CommitOutcome:
         stored = self.workflows.get(rows.id)
@@ -107,6 +115,8 @@ class Disk:
         if any(row["message_id"] in self.inbox for row in rows.inbox):
             return CommitOutcome.CONFLICT
         if not all(_is_text(row["text"]) for row in rows.events):
+            return CommitOutcome.REFUSED
+        if not self.locks.may_keep(rows.id, rows.locks):
             return CommitOutcome.REFUSED
         self._write(rows, owner)
         self._tell(change, stored, by)
@@ -122,6 +132,7 @@ class Disk:
             self.logs[rows.id].setdefault((row["attempt"], row["sequence"]), {**row, "id": self.next_id()})
         for row in rows.outbox:
             self._post(row, now, leased=bool(owner))
+        self.locks.apply(rows.id, rows.locks, now)
         for row in rows.inbox:
             self.inbox[row["message_id"]] = now
 
@@ -350,6 +361,15 @@ class SimulatedStore:
 
         return await self._read("store.list_stranded", stranded)
 
+    async def list_lock_news(self, limit: int) -> list[LockNews]:
+        return await self._read("store.list_lock_news", lambda: self._disk.locks.news(limit))
+
+    async def tend_locks(self) -> int:
+        def tend() -> int:
+            return self._disk.locks.tend(lambda key: key in self._disk.under_way, self._disk.now())
+
+        return await self._write("store.tend_locks", tend)
+
     async def prune(self, *, inbox_seconds: float, limit: int) -> int:
         def prune() -> int:
             before = self._disk.now() - timedelta(seconds=inbox_seconds)
@@ -416,6 +436,17 @@ class SimulatedStore:
 
         return await self._read("store.list_troubles", listed)
 
+    async def list_locks(self, names: Collection[str] | None = None) -> list[LockClaim]:
+        return await self._read("store.list_locks", lambda: self._disk.locks.shown(names))
+
+    async def list_children(self, workflow_id: str) -> list[Workflow]:
+        def listed() -> list[Workflow]:
+            rows = [stored for stored in self._disk.workflows.values() if stored.row["parent_id"] == workflow_id]
+            rows.sort(key=lambda stored: (stored.row["created_at"], stored.row["id"]))
+            return [_shown(stored) for stored in rows]
+
+        return await self._read("store.list_children", listed)
+
     async def count_outbox(self) -> int:
         return await self._read("store.count_outbox", lambda: len(self._disk.outbox))
 
@@ -430,7 +461,7 @@ def _shown(stored: Stored) -> Workflow:
 
 
 def _is_idle(stored: Stored) -> bool:
-    return stored.row["wake_at"] is None and stored.row["state"] not in {State.CREATED, State.HELD}
+    return stored.row["wake_at"] is None and stored.row["state"] not in {State.CREATED, State.HELD, State.PAUSED}
 
 
 def _is_text(text: str) -> bool:
@@ -444,11 +475,16 @@ def _is_text(text: str) -> bool:
 def _is_wanted(row: Row, wanted: WorkflowFilter) -> bool:
     return (
         (wanted.states is None or row["state"] in set(wanted.states))
-        and (wanted.source_repo is None or row["source_repo"] == wanted.source_repo)
+        and (wanted.source_repo is None or _is_of_source(row, wanted.source_repo))
         and (wanted.deployment_repo is None or row["deployment_repo"] == wanted.deployment_repo)
         and (wanted.created_after is None or row["created_at"] > wanted.created_after)
         and (wanted.before is None or (row["created_at"], row["id"]) < wanted.before)
     )
+
+
+def _is_of_source(row: Row, repo: str) -> bool:
+    """The original knows a source repository by the deployment repository that is named after it."""
+    return bool(row["source_repo"] == repo or row["deployment_repo"] == f"{repo}_docker")
 
 
 def _chunk(row: Row) -> LogChunk:

@@ -21,9 +21,10 @@ from openaperture.codecs import json as json_codec
 from openaperture.config import Settings
 from openaperture.domain.errors import ConfigError, MilestoneFailed
 from openaperture.domain.milestones import OnLoss
-from openaperture.domain.workflow import AttemptKey
+from openaperture.domain.attempts import AttemptKey
 from openaperture.engine.ports import Wire
 from openaperture.engine.tokens import TokenMint
+from openaperture.engine.verbs import Verbs
 from openaperture.runtime.supervisor import Supervisor
 from openaperture.worker import Context
 from openaperture.worker.service import Service
@@ -31,7 +32,7 @@ from tests.simulation.broker import Server, SimulatedBroker
 from tests.simulation.faults import CALM, Gate, Weather
 from tests.simulation.journal import Began, Died, Finished, Journal, Told
 from tests.simulation.loop import START_SECONDS, Process, SimulationLoop
-from tests.simulation.manager import EXCHANGE, ManagerRows, SimulatedElsewhere
+from tests.simulation.manager import EXCHANGE, ManagerRows, elsewhere_of
 from tests.simulation.store import Disk, SimulatedStore
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
@@ -277,6 +278,10 @@ class Site:
             world.disk, self.gate, self.observer, judges_deadlines=lambda: world.judges_deadlines
         )
 
+    def verbs(self) -> Verbs:
+        core = self.core()
+        return Verbs(core.decider(), self.store(), core.kinds)
+
     def core(self) -> Core:
         """As `app.core.open_core` makes it, on this world's store."""
         world = self.world
@@ -285,6 +290,7 @@ class Site:
             observer=self.observer,
             database=cast("Any", None),
             store=cast("Any", self.store()),
+            directory=cast("Any", None),
             clock=cast("Any", VirtualClock(world.loop)),
             wire=world.wire,
             owner=self.process.name,
@@ -318,8 +324,9 @@ class Hand:
 async def orchestrate(site: Site) -> None:
     """An orchestrator, as `openaperture orchestrator` runs it."""
     broker, rows = site.broker(), site.world.manager
-    elsewhere = SimulatedElsewhere(rows, site.gate, broker) if rows is not None else None
-    services = build_engine(site.core(), broker, cast("Any", elsewhere)).services
+    core = site.core()
+    elsewhere = elsewhere_of(rows, site.gate, broker, core) if rows is not None else None
+    services = build_engine(core, broker, elsewhere).services
     supervisor = Supervisor(services, site.observer, grace_seconds=25.0)
     site.process.stop = supervisor.stop
     await supervisor.run()

@@ -5,5 +5,5 @@ and distributed (PostgreSQL, RabbitMQ, any number of processes).
 
     core.py       the database and what hangs on it      processes.py   what runs until it is stopped
     engine.py     orchestrator, relay, timers            sessions.py    the API for one command
-    elsewhere.py  a Manager of the original, and all that comes with it
+    elsewhere.py  workers in exchanges, and a Manager of the original
 """

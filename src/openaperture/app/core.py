@@ -22,6 +22,7 @@ from openaperture.engine.requests import Identity, RequestBuilder
 from openaperture.engine.tokens import TokenMint
 from openaperture.observability.clock import SystemClock
 from openaperture.ports import Address, Broker, Observer
+from openaperture.stores.directory import SqlDirectory
 from openaperture.stores.sql import SqlStore
 
 _NOTICES: Mapping[str, NoticeWriter | None] = {"off": None, "terms": TermNotices(), "json": JsonNotices()}
@@ -35,6 +36,7 @@ class Core:
     observer: Observer
     database: Database
     store: SqlStore
+    directory: SqlDirectory
     clock: SystemClock
     wire: Wire
     owner: str
@@ -51,12 +53,13 @@ class Core:
             exchange_id=settings.exchange_id,
             broker_id=settings.broker_id,
         )
-        elsewhere = settings.manager_url is not None
+        recorded = settings.manager_url is not None
+        looks_up_routes = recorded or settings.routes_by_own_tables
         requests = RequestBuilder(
-            identity, wire.mint, self.kinds, wire.encode, wire.encode_workflow, looks_up_routes=elsewhere
+            identity, wire.mint, self.kinds, wire.encode, wire.encode_workflow, looks_up_routes=looks_up_routes
         )
         outbox = OutboxWriter(
-            requests, notices=_NOTICES[settings.notices], ui_url=settings.ui_url, records=elsewhere
+            requests, notices=_NOTICES[settings.notices], ui_url=settings.ui_url, records=recorded
         )
         owner = self.owner if hand_over else ""
         return Decider(self.store, outbox, self.kinds, self.observer, owner=owner, hand_over=hand_over)
@@ -91,6 +94,7 @@ async def open_core(settings: Settings, observer: Observer) -> AsyncGenerator[Co
             observer=observer,
             database=database,
             store=store,
+            directory=SqlDirectory(database),
             clock=SystemClock(),
             wire=wire,
             owner=f"{settings.hostname}.{os.getpid()}.{secrets.token_hex(4)}",

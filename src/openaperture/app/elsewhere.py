@@ -1,23 +1,32 @@
-"""A Manager of the original, when the settings name one: who we are there, where workers are, what it records."""
+"""Workers in exchanges: who we are there, where they are, and a Manager of the original that records it.
 
-from collections.abc import AsyncGenerator
+The facts come from that Manager when the settings name one, and from our own tables when they only say which
+exchange and broker are ours. With neither, everything goes to a queue of our own broker, and there is nothing
+of this.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from random import SystemRandom
+from typing import Any
 
 from openaperture.app.core import Core
 from openaperture.brokers.amqp import AmqpBroker
 from openaperture.client.oauth import TokenSource
 from openaperture.client.original import OriginalManager
+from openaperture.client.rows import number_of
 from openaperture.codecs import terms
 from openaperture.config import Settings
+from openaperture.domain.errors import BadInput
 from openaperture.engine.membership import Membership
 from openaperture.engine.relay import PUBLISH_SECONDS
 from openaperture.observability.system_events import SystemEvents
-from openaperture.ports import Broker, Message, Observer, OutboxRow
-from openaperture.routing import BrokerPool, Directory, Router
+from openaperture.ports import Broker, Listing, Message, Observer, OutboxRow
+from openaperture.routing import BrokerPool, Directory, OwnTables, Router
+from openaperture.routing.directory import OWN_SECONDS
 from openaperture.runtime.supervisor import Service
 
 MODULE_TYPE = "workflow_orchestrator"
@@ -25,45 +34,36 @@ COMPONENT = "workflow_orchestration"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Elsewhere:
-    """The Manager and what it knows."""
+class Network:
+    """Ways to workers, and the ids that are ours."""
 
-    manager: OriginalManager
     router: Router
     pool: BrokerPool
-    events: SystemEvents
     exchange_id: str
     broker_id: str
-    hostname: str
 
     async def deliver(self, row: OutboxRow, message: Message) -> None:
         """Along the route of the row; without one, to its queue in our own exchange."""
         route = row.route or await self.router.route_directly(self.exchange_id, self.broker_id, row.queue)
         await self.pool.publish(route, message, timeout_seconds=PUBLISH_SECONDS)
 
-    def membership(self, core: Core) -> Membership:
-        register = partial(
-            self.manager.register_module, self.exchange_id, hostname=self.hostname, module_type=MODULE_TYPE
-        )
-        return Membership(register, self._beat, core.clock, core.observer)
-
-    def services(self) -> list[Service]:
-        """What drains after the relay."""
-        return [
-            Service(name="pool", run=self.pool.run, drain=self.pool.close),
-            Service(name="system events", run=lambda: self.events.run(self._post), drain=self.events.drain),
-        ]
-
-    async def _beat(self) -> None:
+    async def beat(self, hostname: str) -> None:
+        """A sign of life, for the Overseer."""
         route = await self.router.route_directly(self.exchange_id, self.broker_id, "system_modules")
-        body = terms.encode_module_status(hostname=self.hostname, module_type=MODULE_TYPE)
+        body = terms.encode_module_status(hostname=hostname, module_type=MODULE_TYPE)
         await self.pool.publish(route, Message(body=body, content_type=None))
 
-    async def _post(self, text: str) -> None:
-        data = {"component": COMPONENT, "exchange_id": self.exchange_id, "hostname": self.hostname}
-        await self.manager.post_system_event(
-            event_type="unhandled_exception", severity="error", message=text, data=data
-        )
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elsewhere:
+    """What an orchestrator has to do with exchanges."""
+
+    network: Network
+    membership: Membership
+    manager: OriginalManager | None
+    """Where workflows are recorded; None when nobody but us has to know them."""
+    services: Sequence[Service]
+    """What drains after the relay."""
 
 
 def observing(settings: Settings, observer: Observer) -> Observer:
@@ -73,37 +73,89 @@ def observing(settings: Settings, observer: Observer) -> Observer:
 
 @asynccontextmanager
 async def open_elsewhere(core: Core, broker: Broker) -> AsyncGenerator[Elsewhere | None]:
-    """None without a Manager elsewhere."""
-    settings, clock, chance = core.settings, core.clock, SystemRandom()
-    if settings.manager_url is None or not isinstance(core.observer, SystemEvents):
+    """None when no exchange is ours."""
+    if core.settings.manager_url is not None and isinstance(core.observer, SystemEvents):
+        async with _manager(core.settings, core) as manager:
+            yield _with_manager(core, broker, manager, core.observer)
+    elif core.settings.routes_by_own_tables:
+        yield _with_own_tables(core, broker)
+    else:
         yield None
-        return
-    exchange_id, broker_id = settings.exchange_id or "", settings.broker_id or ""
+
+
+def _manager(settings: Settings, core: Core) -> OriginalManager:
     secret = settings.oauth_client_secret
     tokens = TokenSource(
         settings.oauth_login_url or "",
         settings.oauth_client_id or "",
         secret.get_secret_value() if secret else "",
-        clock,
+        core.clock,
     )
-    async with OriginalManager(settings.manager_url, tokens, clock) as manager:
-        directory = Directory(manager, clock)
-        router = Router(
-            directory,
-            core.observer,
-            own_exchange_id=exchange_id,
-            own_broker_id=broker_id,
-            chance=chance,
-            now=lambda: datetime.now(UTC),
+    return OriginalManager(settings.manager_url or "", tokens, core.clock)
+
+
+def _with_manager(core: Core, broker: Broker, manager: OriginalManager, events: SystemEvents) -> Elsewhere:
+    network = _network(core, broker, Directory(manager, core.clock))
+    hostname = core.settings.hostname
+    register = partial(manager.register_module, network.exchange_id, hostname=hostname, module_type=MODULE_TYPE)
+
+    async def post(text: str) -> None:
+        data = {"component": COMPONENT, "exchange_id": network.exchange_id, "hostname": hostname}
+        await manager.post_system_event(
+            event_type="unhandled_exception", severity="error", message=text, data=data
         )
-        open_broker = partial(AmqpBroker, observer=core.observer)
-        pool = BrokerPool(directory, broker, broker_id, open_broker, core.observer, clock=clock, chance=chance)
-        yield Elsewhere(
-            manager=manager,
-            router=router,
-            pool=pool,
-            events=core.observer,
-            exchange_id=exchange_id,
-            broker_id=broker_id,
-            hostname=settings.hostname,
-        )
+
+    return Elsewhere(
+        network=network,
+        membership=Membership(register, partial(network.beat, hostname), core.clock, core.observer),
+        manager=manager,
+        services=[
+            _pool_service(network),
+            Service(name="system events", run=lambda: events.run(post), drain=events.drain),
+        ],
+    )
+
+
+def _with_own_tables(core: Core, broker: Broker) -> Elsewhere:
+    directory = Directory(OwnTables(core.directory), core.clock, remembered_seconds=OWN_SECONDS)
+    network = _network(core, broker, directory)
+    module: dict[str, Any] = {
+        "messaging_exchange_id": number_of(network.exchange_id),
+        "hostname": core.settings.hostname,
+        "type": MODULE_TYPE,
+        "status": "active",
+        "workload": [],
+    }
+
+    async def register() -> None:
+        if module["messaging_exchange_id"] is None:
+            raise BadInput(f"exchange_id {network.exchange_id!r} is no number, as all ids of exchanges are")
+        await core.directory.add(Listing.MODULE, module, replacing=True)
+
+    return Elsewhere(
+        network=network,
+        # Nobody listens to heartbeats here: the entry is renewed where it stands.
+        membership=Membership(register, register, core.clock, core.observer),
+        manager=None,
+        services=[_pool_service(network)],
+    )
+
+
+def _network(core: Core, broker: Broker, directory: Directory) -> Network:
+    exchange_id, broker_id = core.settings.exchange_id or "", core.settings.broker_id or ""
+    chance = SystemRandom()
+    router = Router(
+        directory,
+        core.observer,
+        own_exchange_id=exchange_id,
+        own_broker_id=broker_id,
+        chance=chance,
+        now=lambda: datetime.now(UTC),
+    )
+    open_broker = partial(AmqpBroker, observer=core.observer)
+    pool = BrokerPool(directory, broker, broker_id, open_broker, core.observer, clock=core.clock, chance=chance)
+    return Network(router=router, pool=pool, exchange_id=exchange_id, broker_id=broker_id)
+
+
+def _pool_service(network: Network) -> Service:
+    return Service(name="pool", run=network.pool.run, drain=network.pool.close)

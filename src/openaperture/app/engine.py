@@ -59,12 +59,12 @@ def build_engine(core: Core, broker: Broker, elsewhere: Elsewhere | None) -> Eng
     )
     recorder = _recorder(core, decider, elsewhere)
     senders = _senders(core, broker, elsewhere, recorder)
-    membership = elsewhere.membership(core) if elsewhere else None
-    services = [
+    membership = elsewhere.membership if elsewhere else None
+    services: list[Service] = [
         _intake(core, broker, orchestrator, membership),
         Service(name="timers", run=timers.run, drain=timers.drain),
         Service(name="relay", run=lambda: relay.run(decider, senders), drain=relay.drain),
-        *(elsewhere.services() if elsewhere else []),
+        *(elsewhere.services if elsewhere else []),
         Service(name="broker", run=broker.run, drain=broker.close),
     ]
     if membership is not None:
@@ -96,7 +96,7 @@ def _intake(core: Core, broker: Broker, orchestrator: Orchestrator, membership: 
 
 
 def _recorder(core: Core, decider: Decider, elsewhere: Elsewhere | None) -> Recorder | None:
-    if elsewhere is None:
+    if elsewhere is None or elsewhere.manager is None:
         return None
     return Recorder(core.store, elsewhere.manager, decider, core.observer, owner=core.owner)
 
@@ -104,7 +104,7 @@ def _recorder(core: Core, decider: Decider, elsewhere: Elsewhere | None) -> Reco
 def _senders(
     core: Core, broker: Broker, elsewhere: Elsewhere | None, recorder: Recorder | None
 ) -> Mapping[RowKind, Sender]:
-    if elsewhere is None or recorder is None:
+    if elsewhere is None:
 
         async def deliver(row: OutboxRow, message: Message) -> None:
             await broker.publish(Address(routing_key=row.queue), message, timeout_seconds=PUBLISH_SECONDS)
@@ -113,19 +113,21 @@ def _senders(
             RowKind.REQUEST: RequestSender(deliver),
             RowKind.NOTICE: NoticeSender(deliver, core.observer),
         }
+    network = elsewhere.network
     finder = RouteFinder(
         core.store,
-        elsewhere.router,
+        network.router,
         core.kinds,
-        exchange_id=elsewhere.exchange_id,
-        broker_id=elsewhere.broker_id,
+        exchange_id=network.exchange_id,
+        broker_id=network.broker_id,
         queue_name="workflow_orchestration",
     )
+    recording: dict[RowKind, Sender] = {} if recorder is None else {RowKind.RECORD: recorder}
     return {
-        RowKind.REQUEST: RequestSender(elsewhere.deliver),
-        RowKind.NOTICE: NoticeSender(elsewhere.deliver, core.observer),
+        RowKind.REQUEST: RequestSender(network.deliver),
+        RowKind.NOTICE: NoticeSender(network.deliver, core.observer),
         RowKind.ROUTE: finder,
-        RowKind.RECORD: recorder,
+        **recording,
     }
 
 

@@ -16,9 +16,12 @@ import httpx
 from openaperture.app.core import Core
 from openaperture.client import ManagerClient
 from openaperture.engine.decider import Decider
+from openaperture.engine.revisions import Revisions
 from openaperture.engine.verbs import Verbs
 from openaperture.manager import create_app
+from openaperture.manager.parts import Parts
 from openaperture.manager.server import ManagerServer
+from openaperture.stores.foreign import SqlForeign
 
 SESSION_FILE = "manager.json"
 """Where a running `up` says how to reach it; readable by its owner alone."""
@@ -29,21 +32,26 @@ class Api:
 
     def __init__(self, core: Core, decider: Decider) -> None:
         self.token = secrets.token_urlsafe(32)
-        self._app = create_app(
-            Verbs(decider, core.store),
-            core.store,
+        self.app = create_app(
+            Parts(
+                verbs=Verbs(decider, core.store, core.kinds),
+                revisions=Revisions(core.store),
+                records=core.store,
+                directory=core.directory,
+                foreign=SqlForeign(core.database),
+            ),
             token=self.token,
             version=version("openaperture"),
             observer=core.observer,
         )
 
     def server(self, *, host: str, port: int) -> ManagerServer:
-        return ManagerServer(self._app, host=host, port=port)
+        return ManagerServer(self.app, host=host, port=port)
 
     @asynccontextmanager
     async def client(self) -> AsyncGenerator[ManagerClient]:
         """Without a server: the same requests, handed over in memory."""
-        transport = httpx.ASGITransport(app=self._app)
+        transport = httpx.ASGITransport(app=self.app)
         async with ManagerClient("http://manager", self.token, transport=transport) as client:
             yield client
 

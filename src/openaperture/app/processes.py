@@ -37,6 +37,21 @@ async def serve_worker(settings: Settings, queues: Sequence[str] = ()) -> int:
     return 0
 
 
+async def serve_manager(settings: Settings) -> int:
+    """The Manager alone until SIGTERM; any number of them may run on one PostgreSQL.
+
+    What its verbs ask for lies in the outbox, and any orchestrator of the database does it.
+    """
+    async with open_core(settings, open_log(None)) as core:
+        api = Api(core, core.decider())
+        server = api.server(host=settings.manager.host, port=settings.manager.port)
+        services = [Service(name="manager", run=server.run, drain=server.drain)]
+        with announced(settings.data_dir, server.url, api.token):
+            core.observer.emit("manager.ready", url=server.url)
+            await supervisor(services, settings, core.observer).run(handle_signals=True)
+    return 0
+
+
 async def serve_up(settings: Settings) -> int:
     """Everything in one process until SIGTERM: orchestrator, worker, Manager."""
     async with whole(settings, open_log(None), host=settings.manager.host, port=settings.manager.port) as process:

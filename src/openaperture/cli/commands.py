@@ -259,6 +259,19 @@ def orchestrator(context: typer.Context) -> None:
 
 
 @app.command(rich_help_panel=_SERVICES)
+def manager(context: typer.Context) -> None:
+    """Serve the Manager's API alone until it is stopped; any number may run on one database."""
+
+    async def serve(settings: "Settings") -> int:
+        _refuse_embedded(settings, "manager")
+        from openaperture.app.processes import serve_manager
+
+        return await serve_manager(settings)
+
+    invocation_of(context).complete(serve)
+
+
+@app.command(rich_help_panel=_SERVICES)
 def worker(
     context: typer.Context,
     queue: Annotated[

@@ -21,6 +21,7 @@ class StateName(StrEnum):
     RUNNING = "running"
     WAITING = "waiting"
     HELD = "held"
+    PAUSED = "paused"
     CANCELLING = "cancelling"
     COMPLETED = "completed"
     FAILED = "failed"

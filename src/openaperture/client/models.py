@@ -32,8 +32,8 @@ class Explanation(Struct, kw_only=True, frozen=True):
     """Why a workflow stands where it stands, as data and as a sentence."""
 
     code: str
-    """not_started | outbox | pickup | sent | running | scheduled | backoff | undeliverable | held | cancelling |
-    completed | failed | cancelled"""
+    """not_started | outbox | pickup | sent | running | elsewhere | scheduled | backoff | undeliverable | held |
+    cancelling | completed | failed | cancelled"""
     text: str
     until: datetime | None = None
     """When it is looked at again if nothing happens before; None when only an event or a person moves it."""

@@ -20,6 +20,14 @@ def text_of(value: Id | None) -> str | None:
     return None if value is None else str(value)
 
 
+def number_of(value: Id) -> int | None:
+    """An id as a number, which all ids of the original's tables are; None for what can be none."""
+    text = str(value)
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        return None
+    return number if (number := int(text)) < 2**63 else None
+
+
 class Exchange(Struct, kw_only=True, frozen=True):
     """A routing domain. The Manager has walked its parents already."""
 

@@ -8,16 +8,19 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from openaperture.config.values import (
     EMBEDDED,
+    Approvers,
     Attempts,
     BatchSize,
     BrokerUrl,
     DatabaseUrl,
     Environment,
+    FailureKinds,
     Flag,
     Folder,
     Folders,
@@ -35,7 +38,7 @@ from openaperture.config.values import (
     is_loopback,
     split_url,
 )
-from openaperture.domain.milestones import MilestoneKind, OnLoss, table_of
+from openaperture.domain.milestones import ApprovalRule, MilestoneKind, OnExpiry, OnLoss, table_of
 from openaperture.domain.routes import ExchangeBy
 
 DATA_DIR = Path(".openaperture")
@@ -83,19 +86,41 @@ class MilestoneSection(Section):
     exchange_id: Text | None = None
     module_type: Text | None = None
     on_loss: OnLoss | None = None
+    retry_on: FailureKinds | None = None
     max_attempts: Attempts | None = None
     pickup_seconds: Seconds | None = None
     pickup_limit_seconds: Seconds | None = None
     heartbeat_seconds: Seconds | None = None
     run_seconds: Seconds | None = None
+    approval_role: Text | None = None
+    approvals: Approvers | None = None
+    approval_not_author: Flag | None = None
+    approval_expires_seconds: Seconds | None = None
+    approval_on_expiry: OnExpiry | None = None
 
     def kind(self, name: str) -> MilestoneKind:
         """A new kind's queue has the kind's own name unless the section says otherwise."""
         base = table_of().get(name) or MilestoneKind(name=name, queue=name)
-        given = {field: value for field in type(self).model_fields if (value := getattr(self, field)) is not None}
+        given = {
+            field: value
+            for field in type(self).model_fields
+            if not field.startswith("approval") and (value := getattr(self, field)) is not None
+        }
         if self.exchange_id is not None:
             given["exchange_by"] = ExchangeBy.FIXED
+        if self.approval_role is not None or base.approval is not None:
+            given |= {"approval": self._rule(base.approval or ApprovalRule()), "queue": None}
         return replace(base, **given)
+
+    def _rule(self, base: ApprovalRule) -> ApprovalRule:
+        given: dict[str, Any] = {
+            "role": self.approval_role,
+            "required": self.approvals,
+            "not_author": self.approval_not_author,
+            "expires_seconds": self.approval_expires_seconds,
+            "on_expiry": self.approval_on_expiry,
+        }
+        return replace(base, **{name: value for name, value in given.items() if value is not None})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +159,11 @@ class Settings(Section):
         """The kinds that the configuration defines or overrides."""
         return tuple(section.kind(name) for name, section in self.milestone_sections.items())
 
+    @property
+    def routes_by_own_tables(self) -> bool:
+        """Whether requests go to exchanges of our own directory. The embedded broker has none."""
+        return self.manager_url is None and self.exchange_id is not None and self.broker != EMBEDDED
+
     def completed(self) -> "Settings":
         """These settings with the defaults that follow from others."""
         data_dir = Path.cwd() / self.data_dir
@@ -166,13 +196,22 @@ class Settings(Section):
         if self.manager_url and missing:
             text = f"a Manager elsewhere has to know who we are and where; write {', '.join(missing)} as well"
             yield Clash(keys=(("manager_url",), *((name,) for name in missing)), text=text)
+        if self.routes_by_own_tables and self.broker_id is None:
+            text = (
+                "requests go by the exchanges of our own directory; write broker_id, the id of our broker, as well"
+            )
+            yield Clash(keys=(("exchange_id",), ("broker_id",)), text=text)
         yield from self._milestone_clashes()
 
     def _milestone_clashes(self) -> Iterator[Clash]:
         for kind in self.milestones:
             key = ("milestones", kind.name)
-            if kind.name in table_of() and table_of()[kind.name].queue is None:
+            built_in = table_of().get(kind.name)
+            if built_in is not None and built_in.queue is None and kind.approval is None:
                 yield Clash(keys=(key,), text="the orchestrator handles this milestone itself; remove the section")
+            if kind.approval is not None and self.milestone_sections[kind.name].queue is not None:
+                text = "people decide about an approval, and no worker does; remove the queue"
+                yield Clash(keys=((*key, "queue"),), text=text)
             if kind.queue == self.queue_name:
                 text = f'"{kind.queue}" is the queue of the orchestrators; name another one for the workers'
                 yield Clash(keys=((*key, "queue"), ("queue_name",)), text=text)

@@ -10,9 +10,9 @@ from pydantic import BaseModel, SecretStr
 
 from openaperture.config.settings import Settings
 from openaperture.config.values import MASK, SecretUrl
-from openaperture.domain.milestones import MilestoneKind
+from openaperture.domain.milestones import ApprovalRule, MilestoneKind
 
-_NOT_SET = {"name", "exchange_by"}
+_NOT_SET = {"name", "exchange_by", "approval"}
 """Fields of a kind that no setting of its own gives."""
 
 
@@ -53,10 +53,23 @@ def _value(name: str, value: object) -> Any:
 
 
 def _kind(kind: MilestoneKind) -> dict[str, Any]:
-    return {
+    table = {
         field.name: getattr(kind, field.name)
         for field in fields(kind)
         if field.name not in _NOT_SET and getattr(kind, field.name) is not None
+    }
+    return {**table, "retry_on": sorted(kind.retry_on), **_approval(kind.approval)}
+
+
+def _approval(rule: ApprovalRule | None) -> dict[str, Any]:
+    if rule is None:
+        return {}
+    return {
+        "approval_role": rule.role,
+        "approvals": rule.required,
+        "approval_not_author": rule.not_author,
+        "approval_expires_seconds": rule.expires_seconds,
+        "approval_on_expiry": rule.on_expiry,
     }
 
 

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from openaperture.database.url import parse as parse_database_url
 from openaperture.domain.errors import ConfigError
+from openaperture.domain.milestones import FailureKind
 
 EMBEDDED = "embedded"
 MASK = "********"
@@ -191,6 +192,13 @@ def _http_url(value: object) -> str:
     return url.rstrip("/")
 
 
+def _failure_kinds(value: object) -> frozenset[FailureKind]:
+    names = [_text(name) for name in _list(value)] if value not in ("", []) else []
+    if unknown := [name for name in names if name not in set(FailureKind)]:
+        raise ValueError(f'"{unknown[0]}" is no kind of failure; write some of {", ".join(FailureKind)}')
+    return frozenset(FailureKind(name) for name in names)
+
+
 def _notices(value: object) -> object:
     if value not in ("off", "terms", "json"):
         raise ValueError('write "off", "terms" for a Notifications module of the original, or "json"')
@@ -211,6 +219,8 @@ Environment = Annotated[dict[str, str], BeforeValidator(_environment)]
 BrokerUrl = Annotated[str, BeforeValidator(_broker), AfterValidator(SecretUrl)]
 DatabaseUrl = Annotated[str, BeforeValidator(_database), AfterValidator(SecretUrl)]
 HttpUrl = Annotated[str, BeforeValidator(_http_url), AfterValidator(SecretUrl)]
+FailureKinds = Annotated[frozenset[FailureKind], BeforeValidator(_failure_kinds)]
+Approvers = Annotated[int, _whole(1, 20)]
 Attempts = Annotated[int, _whole(1, 100)]
 Slots = Annotated[int, _whole(1, 256)]
 BatchSize = Annotated[int, _whole(1, 5000)]

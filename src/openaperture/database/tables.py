@@ -4,6 +4,8 @@ No foreign keys between these: every row is written by the one transaction that 
 and a check per row would be paid for at every milestone.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -22,7 +24,7 @@ from openaperture.database.types import Instant, RowNumber
 
 metadata = MetaData()
 
-STRANDED = "wake_at IS NULL AND state NOT IN ('created', 'completed', 'failed', 'cancelled', 'held')"
+STRANDED = "wake_at IS NULL AND state NOT IN ('created', 'completed', 'failed', 'cancelled', 'held', 'paused')"
 """Invariant I8, but for the outbox: neither ended, nor a person's turn, nor with an instant to wake at.
 The query and its partial index must say it in the same words, or the index is not used."""
 
@@ -43,6 +45,13 @@ workflows = Table(
     Column("updated_at", Instant, nullable=False),
     Column("wake_at", Instant),
     Column("document", Text, nullable=False),
+    Column("parent_id", Text),
+    Index(
+        "workflows_of_parent",
+        "parent_id",
+        sqlite_where=text("parent_id IS NOT NULL"),
+        postgresql_where=text("parent_id IS NOT NULL"),
+    ),
     Index("workflows_created", "created_at", "id"),
     Index("workflows_state_created", "state", "created_at", "id"),
     Index(
@@ -133,6 +142,40 @@ logs = Table(
 )
 """`lines` is a JSON array of texts."""
 
+locks = Table(
+    "locks",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("token", BigInteger, nullable=False),
+)
+"""Every lock that was ever asked for. `token` counts how often it was given. Whoever changes the queue of a lock
+locks its row here first, so that all see one queue."""
+
+HOLDING = "state IN ('granted', 'held')"
+
+lock_claims = Table(
+    "lock_claims",
+    metadata,
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
+    Column("name", Text, nullable=False),
+    Column("workflow_id", Text, nullable=False),
+    Column("when_locked", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("by", Text),
+    Column("token", BigInteger),
+    Column("asked_at", Instant, nullable=False),
+    Column("granted_at", Instant),
+    Column("lease_until", Instant),
+    Column("kept", Text),
+    UniqueConstraint("name", "workflow_id", name="lock_claims_once"),
+    Index("lock_claims_of_workflow", "workflow_id"),
+    # The database itself lets nobody else in.
+    Index("lock_claims_holder", "name", unique=True, sqlite_where=text(HOLDING), postgresql_where=text(HOLDING)),
+)
+"""A workflow's place in the queue of a lock. `state`: waiting, granted (it does not know yet, and has until
+`lease_until` to hear of it), held, refused or superseded (by the workflow in `by`). `kept` says why a workflow
+that has ended still holds it."""
+
 settings = Table(
     "settings",
     metadata,
@@ -156,3 +199,117 @@ queue_messages = Table(
     Index("queue_messages_of_queue", "queue", "id"),
 )
 """Messages of the embedded broker. Its one process counts the ids up, in the order of publishing."""
+
+# The messaging directory and what the Manager keeps beside it. All rows have the original's columns.
+
+
+def _times() -> tuple[Column[Any], Column[Any]]:
+    return Column("inserted_at", Instant, nullable=False), Column("updated_at", Instant, nullable=False)
+
+
+def _number() -> Column[Any]:
+    return Column("id", RowNumber, primary_key=True, autoincrement=True)
+
+
+exchanges = Table(
+    "exchanges",
+    metadata,
+    _number(),
+    Column("name", Text, nullable=False),
+    Column("failover_exchange_id", BigInteger),
+    Column("parent_exchange_id", BigInteger),
+    Column("routing_key_fragment", Text),
+    *_times(),
+    UniqueConstraint("name", name="exchanges_named"),
+)
+
+brokers = Table(
+    "brokers",
+    metadata,
+    _number(),
+    Column("name", Text, nullable=False),
+    Column("failover_broker_id", BigInteger),
+    *_times(),
+    UniqueConstraint("name", name="brokers_named"),
+)
+
+broker_connections = Table(
+    "broker_connections",
+    metadata,
+    _number(),
+    Column("messaging_broker_id", BigInteger, nullable=False),
+    Column("username", Text),
+    Column("password", Text),
+    Column("host", Text, nullable=False),
+    Column("port", Integer),
+    Column("virtual_host", Text),
+    *_times(),
+    Index("broker_connections_of_broker", "messaging_broker_id"),
+)
+
+exchange_brokers = Table(
+    "exchange_brokers",
+    metadata,
+    _number(),
+    Column("messaging_exchange_id", BigInteger, nullable=False),
+    Column("messaging_broker_id", BigInteger, nullable=False),
+    *_times(),
+    UniqueConstraint("messaging_exchange_id", "messaging_broker_id", name="exchange_brokers_once"),
+)
+"""Restrictions: an exchange is reached over these brokers alone."""
+
+clusters = Table(
+    "clusters",
+    metadata,
+    _number(),
+    Column("etcd_token", Text, nullable=False),
+    Column("token_key", Text, nullable=False),
+    Column("name", Text),
+    Column("hosting_provider_id", BigInteger),
+    Column("allow_docker_builds", Boolean, nullable=False),
+    Column("messaging_exchange_id", BigInteger),
+    *_times(),
+    UniqueConstraint("token_key", name="clusters_once"),
+    Index("clusters_of_exchange", "messaging_exchange_id"),
+)
+"""`token_key` is the token in lower case: whoever looks for it may write it as they like."""
+
+modules = Table(
+    "modules",
+    metadata,
+    _number(),
+    Column("messaging_exchange_id", BigInteger, nullable=False),
+    Column("hostname", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("workload", Text, nullable=False),
+    Column("source_repo", Text),
+    Column("source_repo_git_ref", Text),
+    Column("deployment_repo", Text),
+    Column("deployment_repo_git_ref", Text),
+    *_times(),
+    UniqueConstraint("messaging_exchange_id", "hostname", name="modules_once"),
+)
+"""`workload` is JSON."""
+
+system_events = Table(
+    "system_events",
+    metadata,
+    _number(),
+    Column("type", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("message", Text),
+    Column("data", Text),
+    *_times(),
+    Index("system_events_age", "inserted_at", "id"),
+)
+"""`data` is JSON."""
+
+foreign_records = Table(
+    "foreign_records",
+    metadata,
+    Column("workflow_id", Text, primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+)
+"""What an orchestrator elsewhere has put of a workflow that it runs: a JSON object of the original's fields."""

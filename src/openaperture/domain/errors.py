@@ -7,7 +7,10 @@
     │   ├── BadReference    a repository or ref that the allow-list refuses
     │   ├── BadManifest     an openaperture.json that cannot be used
     │   ├── UnknownWorkflow no workflow has this id
-    │   └── WrongState      what was asked for does not fit the state of the workflow
+    │   ├── UnknownEntry    the messaging directory has no such entry
+    │   ├── Taken           an entry of the directory with this name exists already
+    │   ├── WrongState      what was asked for does not fit the state of the workflow
+    │   └── NotAllowed      whoever asks has no say in that
     ├── MilestoneFailed     what a milestone ran did not succeed: a command, its time limit, its outputs
     ├── ConfigError         settings that cannot be used; lists every problem at once
     ├── TryLater            nothing is wrong with the input: back off and repeat
@@ -27,6 +30,8 @@
 
 Adapters translate at their edge and keep the cause (``raise … from exc``).
 """
+
+from openaperture.domain.milestones import FailureKind
 
 
 class OpenApertureError(Exception):
@@ -57,12 +62,29 @@ class UnknownWorkflow(BadInput):
     """No workflow has this id."""
 
 
+class UnknownEntry(BadInput):
+    """The messaging directory has no such entry."""
+
+
+class Taken(BadInput):
+    """The messaging directory has such an entry already, and may have one only."""
+
+
 class WrongState(BadInput):
     """What was asked for does not fit the state of the workflow; the text says what does."""
 
 
+class NotAllowed(BadInput):
+    """Whoever asks has no say in that; the text says who has."""
+
+
 class MilestoneFailed(OpenApertureError):
     """A milestone ran and did not succeed. The text is shown to people as the reason."""
+
+    def __init__(self, message: str, *, kind: FailureKind = FailureKind.CRASHED) -> None:
+        """`kind` decides whether it is tried again."""
+        super().__init__(message)
+        self.kind = kind
 
 
 class ConfigError(OpenApertureError):

@@ -7,9 +7,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from openaperture.domain.milestones import OnLoss
+from openaperture.domain.attempts import AttemptKey
+from openaperture.domain.milestones import FailureKind, OnLoss
 from openaperture.domain.routes import Route
-from openaperture.domain.workflow import AttemptKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +85,7 @@ class MilestoneFailed:
     worker: str | None
     message: str
     interrupted: bool = False
+    kind: FailureKind = FailureKind.CRASHED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,11 +177,69 @@ class Woken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LocksGranted:
+    """All locks that the workflow waits for are its own now: name -> token."""
+
+    tokens: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockDenied:
+    """It does not get a lock: somebody has it (`refused`), or a newer workflow took its place (`superseded`)."""
+
+    name: str
+    code: str
+    by: str
+    """Id of the workflow that has it, or took the place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockForced:
+    """A person takes a lock away from it."""
+
+    name: str
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequested:
-    """A person wants it to end."""
+    """A person wants it to end; with `force` without a moment for its workers to stop."""
 
     by: str
     reason: str = ""
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseRequested:
+    """A person wants nothing more to be begun."""
+
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeRequested:
+    """A person wants it to go on."""
+
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voted:
+    """A person decides about an approval."""
+
+    approves: bool
+    by: str
+    groups: frozenset[str] = frozenset()
+    """What the person is a member of; `*` is everything."""
+    reason: str = ""
+    milestone: str | None = None
+    """Which approval is meant; None is the only one that is waited for."""
+    inputs: str | None = None
+    """Digest of what the person saw; a decision about something else does not count."""
 
 
 class Resolution(StrEnum):
@@ -198,9 +257,13 @@ class Resolved:
     resolution: Resolution
     by: str
     reason: str = ""
+    milestone: str | None = None
+    """Which one is meant; None is the only one that is held."""
 
 
 FromWorker = Claimed | HeartbeatSeen | Logged | Noted | MilestoneCompleted | MilestoneFailed | Released
-FromPerson = CancelRequested | Resolved
+OfLocks = LocksGranted | LockDenied
+FromPerson = CancelRequested | PauseRequested | ResumeRequested | Voted | Resolved | LockForced
 OfRequest = Undeliverable | Routed | RouteRefused | Sent | Unsure
-Event = Created | StartRequested | FromWorker | HandedOver | OfRequest | Unsaved | Forged | Woken | FromPerson
+FromElsewhere = OfRequest | OfLocks | Unsaved | Forged | Woken
+Event = Created | StartRequested | FromWorker | HandedOver | FromElsewhere | FromPerson

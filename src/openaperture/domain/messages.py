@@ -9,6 +9,9 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from openaperture.domain.milestones import FailureKind, OnLoss
+from openaperture.domain.releases import MAX_MEMBERS, OnGroupFailure, WhenLocked
+
 JSON_CONTENT_TYPE = "application/json"
 
 Id = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -16,6 +19,8 @@ Token = Annotated[str, Meta(min_length=1, max_length=256)]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Line = Annotated[str, Meta(max_length=8_192)]
 Text = Annotated[str, Meta(max_length=65_536)]
+Group = Annotated[list[Name], Meta(min_length=1, max_length=MAX_MEMBERS)]
+LockName = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")]
 Outputs = Annotated[dict[Name, Annotated[str, Meta(max_length=4_096)]], Meta(max_length=64)]
 """What a milestone leaves for the later ones: name -> text. A file is passed as its path or address."""
 ExchangeId = int | Annotated[str, Meta(max_length=128)]
@@ -33,7 +38,6 @@ class WorkflowFields(Struct, kw_only=True):
     source_repo: Line | None = None
     source_repo_git_ref: Line | None = None
     source_commit_hash: Line | None = None
-    milestones: Annotated[list[Line], Meta(max_length=100)] | None = None
     current_step: Line | None = None
     elapsed_step_time: Line | None = None
     elapsed_workflow_time: Line | None = None
@@ -51,6 +55,18 @@ class WorkflowFields(Struct, kw_only=True):
     notifications_config: dict[str, Any] | None = None
 
 
+class Limits(Struct, kw_only=True, forbid_unknown_fields=True):
+    """What a workflow asks for in place of the limits of a milestone's kind."""
+
+    on_loss: OnLoss | None = None
+    retry_on: list[FailureKind] | None = None
+    max_attempts: Annotated[int, Meta(ge=1, le=100)] | None = None
+    pickup_seconds: Seconds | None = None
+    pickup_limit_seconds: Seconds | None = None
+    heartbeat_seconds: Annotated[float, Meta(ge=1, le=86_400)] | None = None
+    run_seconds: Seconds | None = None
+
+
 class StartMessage(WorkflowFields, kw_only=True):
     """What arrives on `workflow_orchestration` without a `type`: start this workflow, or go on with it.
 
@@ -58,6 +74,17 @@ class StartMessage(WorkflowFields, kw_only=True):
     when `workflow_error` is true. Only its outputs and resolved refs are taken over then.
     """
 
+    milestones: Annotated[list[Name | Group], Meta(max_length=100)] | None = None
+    """Names, and groups of names: their milestones run side by side."""
+    on_failure: Annotated[list[Name], Meta(max_length=20)] = []
+    """Milestones to run once the workflow has failed."""
+    on_group_failure: OnGroupFailure = OnGroupFailure.FINISH
+    milestone_options: Annotated[dict[Name, Limits], Meta(max_length=100)] = {}
+    locks: Annotated[list[LockName], Meta(max_length=16)] = []
+    """Names of what only one workflow may have at a time, such as `environment:prod`."""
+    locks_from: Name | None = None
+    """The milestone before which they are taken; without it, the first."""
+    when_locked: WhenLocked = WhenLocked.WAIT
     attempt_token: Token | None = None
     outputs: Outputs | None = None
 
@@ -65,6 +92,7 @@ class StartMessage(WorkflowFields, kw_only=True):
 class OriginalMessage(WorkflowFields, kw_only=True):
     """A workflow as the original sends it, as Erlang terms: 35 keys with this struct's names."""
 
+    milestones: Annotated[list[Line], Meta(max_length=100)] | None = None
     other_force_build: Any = None
     """`force_build`, when the caller of `execute` sent something else than a boolean: it travels as it came."""
     workflow_start_time: datetime | None = None
@@ -94,13 +122,19 @@ class AttemptInfo(Struct, kw_only=True):
 class Request(WorkflowFields, kw_only=True):
     """What a worker receives: do the milestone `current_step` of this workflow."""
 
+    milestones: list[str]
+    """All of the workflow, in one row, also those of groups."""
     attempt_token: Token
     """Must come back in every callback. Only the current attempt's token counts."""
     attempt: AttemptInfo
     idempotency_key: str
     """The same for every attempt of one milestone: run its effect once."""
     inputs: dict[str, dict[str, str]]
-    """Outputs of the earlier milestones: milestone -> name -> text."""
+    """Outputs of the earlier milestones: milestone -> name -> text. Of a milestone that follows a failure also
+    `failure`: its `milestone`, `kind` and `reason`."""
+    locks: dict[str, int] = {}
+    """Locks that the workflow has -> token. A token grows each time that the lock is given to somebody: what is
+    deployed to can refuse one that is lower than it has seen."""
     timeout_seconds: float
     heartbeat_seconds: float
     """Without a callback for this long the attempt counts as lost; send one at a third of it."""
@@ -169,6 +203,9 @@ class Failed(Callback, tag="failed", kw_only=True):
 
     message: Line
     interrupted: bool = False
+    kind: FailureKind = FailureKind.CRASHED
+    """Why: `crashed` (it ran and did not succeed), `timed_out`, `bad_input` (it cannot succeed as it is asked for)
+    and so on; the configuration of the milestone says which are tried again."""
 
 
 class Released(Callback, tag="released", kw_only=True):

@@ -12,19 +12,22 @@ from collections.abc import Mapping
 
 from openaperture.domain import events as e
 from openaperture.domain.errors import IllegalMove
-from openaperture.domain.workflow import State
+from openaperture.domain.workflow import TERMINAL, State
 
-_C, _R, _W, _H, _X = State.CREATED, State.RUNNING, State.WAITING, State.HELD, State.CANCELLING
+_C, _R, _W, _H = State.CREATED, State.RUNNING, State.WAITING, State.HELD
+_P, _X = State.PAUSED, State.CANCELLING
 _DONE, _FAIL, _GONE = State.COMPLETED, State.FAILED, State.CANCELLED
 
-_NEXT_MILESTONE = frozenset({_R, _W, _DONE, _FAIL})
-"""Where the end of one milestone, or the start, can lead."""
+_ON = frozenset({_R, _W, _P, _DONE, _FAIL})
+"""Where the end of a milestone can lead, or a start: on to the next one, to what follows a failure, to the end."""
+_ON_OR_HELD = _ON | {_H}
+"""The same where it is one of a group, of whose others a person may have to say what became of them."""
 
 MOVES: Mapping[State, Mapping[type[e.Event], frozenset[State]]] = {
     State.CREATED: {
         e.Created: frozenset({_C}),
-        e.StartRequested: _NEXT_MILESTONE,
-        e.HandedOver: _NEXT_MILESTONE,
+        e.StartRequested: _ON,
+        e.HandedOver: _ON,
         e.Unsaved: frozenset({_FAIL}),
         e.CancelRequested: frozenset({_GONE}),
     },
@@ -33,35 +36,62 @@ MOVES: Mapping[State, Mapping[type[e.Event], frozenset[State]]] = {
         e.HeartbeatSeen: frozenset({_R}),
         e.Logged: frozenset({_R}),
         e.Noted: frozenset({_R}),
-        e.MilestoneCompleted: _NEXT_MILESTONE,
-        e.MilestoneFailed: frozenset({_FAIL, _W, _H}),
-        e.Released: frozenset({_R}),
-        e.HandedOver: _NEXT_MILESTONE,
-        e.Undeliverable: frozenset({_R, _W, _FAIL}),
+        e.MilestoneCompleted: _ON_OR_HELD,
+        e.MilestoneFailed: _ON_OR_HELD,
+        e.Released: frozenset({_R, _W, _P, _FAIL}),
+        e.HandedOver: _ON,
+        e.Undeliverable: _ON,
         e.Routed: frozenset({_R}),
         e.Sent: frozenset({_R}),
-        e.Unsure: frozenset({_W, _H, _FAIL}),
-        e.RouteRefused: frozenset({_FAIL}),
+        e.Unsure: _ON_OR_HELD,
+        e.RouteRefused: _ON,
         e.Unsaved: frozenset({_FAIL}),
-        e.Woken: frozenset({_R, _W, _H, _FAIL}),
+        e.Woken: _ON_OR_HELD,
+        e.Voted: _ON,
         e.CancelRequested: frozenset({_X, _GONE}),
+        e.PauseRequested: frozenset({_R}),
+        e.ResumeRequested: frozenset({_R}),
+        e.LockForced: frozenset({_R}),
     },
     State.WAITING: {
+        e.LocksGranted: _ON,
+        e.LockDenied: frozenset({_GONE, _FAIL}),
         e.Unsaved: frozenset({_FAIL}),
-        e.Woken: frozenset({_R, _W, _DONE, _FAIL}),
+        e.Woken: _ON,
+        e.Voted: _ON,
         e.CancelRequested: frozenset({_GONE}),
+        e.PauseRequested: frozenset({_W}),
+        e.ResumeRequested: frozenset({_W, _R}),
+        e.LockForced: frozenset({_W}),
     },
     State.HELD: {
-        e.HeartbeatSeen: frozenset({_R}),
-        e.HandedOver: _NEXT_MILESTONE,
+        e.Claimed: frozenset({_H}),
+        e.HeartbeatSeen: frozenset({_R, _H}),
+        e.HandedOver: _ON,
         e.Logged: frozenset({_H}),
         e.Noted: frozenset({_H}),
-        e.MilestoneCompleted: _NEXT_MILESTONE,
-        e.MilestoneFailed: frozenset({_FAIL, _H}),
-        e.Released: frozenset({_R}),
+        e.MilestoneCompleted: _ON_OR_HELD,
+        e.MilestoneFailed: _ON_OR_HELD,
+        e.Released: frozenset({_R, _W, _P, _FAIL}),
+        e.Undeliverable: frozenset({_H}),
+        e.Routed: frozenset({_H}),
+        e.Sent: frozenset({_H}),
+        e.Unsure: frozenset({_H}),
+        e.RouteRefused: frozenset({_H}),
         e.Unsaved: frozenset({_FAIL}),
-        e.Resolved: _NEXT_MILESTONE,
+        e.Woken: frozenset({_H}),
+        e.Voted: frozenset({_H}),
+        e.Resolved: _ON_OR_HELD,
+        e.CancelRequested: frozenset({_X, _GONE}),
+        e.PauseRequested: frozenset({_H}),
+        e.ResumeRequested: frozenset({_H}),
+        e.LockForced: frozenset({_H}),
+    },
+    State.PAUSED: {
+        e.Unsaved: frozenset({_FAIL}),
         e.CancelRequested: frozenset({_GONE}),
+        e.ResumeRequested: _ON,
+        e.LockForced: frozenset({_P}),
     },
     State.CANCELLING: {
         e.HeartbeatSeen: frozenset({_X}),
@@ -72,10 +102,13 @@ MOVES: Mapping[State, Mapping[type[e.Event], frozenset[State]]] = {
         e.Released: frozenset({_GONE}),
         e.Unsaved: frozenset({_FAIL}),
         e.Woken: frozenset({_X, _GONE}),
+        e.CancelRequested: frozenset({_X, _GONE}),
+        e.LockForced: frozenset({_X}),
     },
-    State.COMPLETED: {},
-    State.FAILED: {},
-    State.CANCELLED: {},
+    # Locks that outlast a workflow can still be taken away from it.
+    State.COMPLETED: {e.LockForced: frozenset({_DONE})},
+    State.FAILED: {e.LockForced: frozenset({_FAIL})},
+    State.CANCELLED: {e.LockForced: frozenset({_GONE})},
 }
 
 
@@ -106,5 +139,5 @@ def diagram() -> str:
     order = list(State)
     for (state, target), names in sorted(labels.items(), key=lambda item: [order.index(s) for s in item[0]]):
         lines.append(f"    {state} --> {target}: {', '.join(sorted(names))}")
-    lines += [f"    {state} --> [*]" for state, row in MOVES.items() if not row]
+    lines += [f"    {state} --> [*]" for state in order if state in TERMINAL]
     return "\n".join(lines)

@@ -37,6 +37,10 @@ class Email:
 
 _TOLD_AS_WRITTEN = frozenset(
     {
+        "approval.asked",
+        "lock.kept",
+        "workflow.failing",
+        "workflow.paused",
         "milestone.started",
         "milestone.redirected",
         "milestone.dispatched",

@@ -35,6 +35,8 @@ class Need:
     """For FIXED; None is the own one."""
     override_exchange_id: int | str | None = None
     etcd_token: str | None = None
+    own_by_default: bool = False
+    """Of workers of ours, which need no cluster: where none is named they are in the own exchange."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

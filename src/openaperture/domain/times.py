@@ -1,6 +1,7 @@
 """Texts for durations and start times, in the original's forms. Pure: the instants are arguments."""
 
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from math import floor
 
 from openaperture.domain.errors import BadInput
@@ -38,3 +39,8 @@ def start_time_of(text: str) -> datetime:
     if zone not in {"UTC", "GMT"}:
         raise BadInput(f'scheduled_start_time "{text}" names the zone {zone}; give the time in UTC')
     return instant
+
+
+def rfc1123_text(instant: datetime) -> str:
+    """Such as `Tue, 05 Mar 2013 23:25:19 UTC`: the original writes "UTC" where the standard has "GMT"."""
+    return format_datetime(instant.astimezone(UTC), usegmt=True).removesuffix("GMT") + "UTC"

@@ -6,8 +6,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from openaperture.domain.milestones import MilestoneKind, OnLoss
-from openaperture.domain.routes import ExchangeBy, Route
+from openaperture.domain.attempts import Attempt, AttemptKey
+from openaperture.domain.milestones import FailureKind, MilestoneKind
+from openaperture.domain.releases import Entry, Release, members_of
+from openaperture.domain.routes import ExchangeBy
 
 
 class State(StrEnum):
@@ -16,13 +18,15 @@ class State(StrEnum):
     CREATED = "created"
     """Stored; nobody asked to run it yet."""
     RUNNING = "running"
-    """A worker was asked for the milestone at its position."""
+    """A worker was asked for a milestone at its position."""
     WAITING = "waiting"
-    """Nothing is asked for until a known instant (see `Wait`)."""
+    """Nothing is asked for until a known instant, a lock or an approval (see `Wait`)."""
     HELD = "held"
     """A person has to say what happened to an attempt."""
+    PAUSED = "paused"
+    """Nothing more is asked for until a person resumes it."""
     CANCELLING = "cancelling"
-    """Cancelled; the worker has a last moment to stop."""
+    """Cancelled; its workers have a last moment to stop."""
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -40,67 +44,98 @@ class Wire(StrEnum):
 TERMINAL = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class AttemptKey:
-    """Identifies an attempt within its workflow."""
-
-    generation: int
-    """Grows when a person starts a milestone afresh."""
-    position: int
-    """Index into the milestones."""
-    number: int
-    """Counts the attempts of this position and generation, from 1. It fences late answers."""
-
-    def __str__(self) -> str:
-        return f"{self.generation}.{self.position}.{self.number}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """One dispatch of one milestone. Live until a result, a loss or a cancel ends it."""
-
-    key: AttemptKey
-    milestone: str
-    requested_at: datetime
-    pickup_by: datetime | None
-    """Until when a worker must claim it; None once claimed."""
-    worker: str | None = None
-    reply_to: str | None = None
-    """Queue of the default exchange on which its worker listens for answers."""
-    claimed_at: datetime | None = None
-    alive_until: datetime | None = None
-    """When its lease ends unless the worker is heard of."""
-    run_until: datetime | None = None
-    on_loss: OnLoss
-    run_seconds: float
-    log_bytes: int = 0
-    progress: float | None = None
-    """How much is done, from 0 to 1, as its worker says."""
-    route: Route | None = None
-    """Where its request goes, once that was looked up."""
-    again: bool = False
-    """Of a schedule of the original: its time is to be looked at once more."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """How an attempt ended; goes to the attempts table for people to read."""
-
-    attempt: Attempt
-    outcome: str
-    """completed | failed | lost | released | timed_out | unclaimed | undeliverable | cancelled | resolved_…"""
-    message: str
-    ended_at: datetime
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
     """Why nothing is asked for right now, and until when."""
 
     code: str
-    """scheduled | backoff | undeliverable"""
+    """scheduled | backoff | undeliverable | approval | lock"""
     text: str
     until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vote:
+    """A person approves."""
+
+    by: str
+    reason: str
+    at: datetime
+    inputs: str
+    """Digest of what was approved; a vote for other inputs does not count."""
+
+
+class Result(StrEnum):
+    """How one milestone of a position ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One milestone of the current position, and how far it is. A group has several, side by side."""
+
+    milestone: str
+    generation: int = 0
+    """With the position, the key by which a worker does its effect once."""
+    live: Attempt | None = None
+    wait: Wait | None = None
+    unknown: str = ""
+    """Why nobody knows what became of `live`; a person has to say."""
+    failures: int = 0
+    """Failed attempts in a row."""
+    asked_since: datetime | None = None
+    """Since when we look for a worker for it."""
+    votes: tuple[Vote, ...] = ()
+    result: Result | None = None
+    failure: str = ""
+    """Why it failed, in the words of who says so."""
+    kind: FailureKind | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing was asked for, though it has not ended: only while its workflow is paused."""
+        return self.live is None and self.wait is None and self.result is None
+
+    @property
+    def wake_at(self) -> datetime | None:
+        if self.wait is not None:
+            return self.wait.until
+        # What became of an attempt of unknown outcome is for a person to say, not for a deadline.
+        return None if self.live is None or self.unknown else self.live.wake_at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a workflow fails, while the milestones of its `on_failure` are still run."""
+
+    milestone: str
+    kind: FailureKind
+    reason: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """A person wants nothing more to be begun."""
+
+    by: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lineage:
+    """Of a workflow that repeats another one, or a part of it."""
+
+    parent_id: str
+    verb: str
+    """retry | rerun | again"""
+    by: str
+    milestone: str | None = None
+    """Where it begins; None is the first milestone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,23 +148,6 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
-    """What was asked for. Never changes after the workflow was stored."""
-
-    milestones: tuple[str, ...]
-    deployment_repo: str | None = None
-    deployment_repo_git_ref: str | None = None
-    source_repo: str | None = None
-    source_repo_git_ref: str | None = None
-    scheduled_start_time: str | None = None
-    """RFC 1123 text, as in the original."""
-    execute_options: Mapping[str, Any] | None = None
-    force_build: bool | None = None
-    build_messaging_exchange_id: int | None = None
-    deploy_messaging_exchange_id: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Workflow:
     """One release run. `version` counts the committed decisions; 0 is not stored yet."""
 
@@ -139,30 +157,39 @@ class Workflow:
     state: State = State.CREATED
     position: int = 0
     generation: int = 0
-    live: tuple[Attempt, ...] = ()
-    closing: Attempt | None = None
-    """The attempt that ended last. Its output may still be on the way: another orchestrator, or another batch,
-    may get the result first."""
+    steps: tuple[Step, ...] = ()
+    """The milestones of the current position; none before the start, while it waits for a lock, after the end."""
+    closing: tuple[Attempt, ...] = ()
+    """The last attempt of each milestone that ended lately. Its output may still be on the way: another
+    orchestrator, or another batch, may get the result first."""
     wait: Wait | None = None
-    losses: int = 0
-    """Lost attempts of the current milestone in a row."""
+    """For its locks."""
     last_number: int = 0
-    """Highest attempt number used at this position and generation."""
-    asked_since: datetime | None = None
-    """Since when we look for a worker for the current milestone."""
+    """Highest attempt number used at this position."""
+    inherited: tuple[str, ...] = ()
+    """Members of the group at its position that the workflow which it repeats has completed."""
     outputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
     """What the milestones so far have left: milestone -> name -> text."""
+    failure: Failure | None = None
+    pause: Pause | None = None
+    lock_tokens: Mapping[str, int] = field(default_factory=dict[str, int])
+    """The locks that it has. A token grows each time that a lock is given: what is deployed to can tell an old
+    holder from a new one."""
+    keeps_locks: str = ""
+    """Why it still has its locks though it has ended."""
     source_commit_hash: str | None = None
     notifications_config: Mapping[str, Any] | None = None
     etcd_token: str | None = None
     step_durations: Mapping[str, str] = field(default_factory=dict[str, str])
     created_at: datetime | None = None
+    created_by: str = ""
+    """Who made it; empty when it came as a message."""
+    lineage: Lineage | None = None
     started_at: datetime | None = None
     step_started_at: datetime | None = None
     ended_at: datetime | None = None
     reason: str = ""
     """Why it failed, is held or was cancelled, in a sentence for people."""
-    cancel_by: datetime | None = None
     wire: Wire = Wire.JSON
     origin: Origin | None = None
     carried: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -176,11 +203,30 @@ class Workflow:
         return self.state in TERMINAL
 
     @property
+    def course(self) -> tuple[Entry, ...]:
+        """What its position counts: its milestones, or those that follow its failure."""
+        return self.release.on_failure if self.failure and not self.ended else self.release.milestones
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Names of the milestones at its position; none when it has none left."""
+        return members_of(self.course[self.position]) if self.position < len(self.course) else ()
+
+    @property
     def current_milestone(self) -> str | None:
-        """Name of the milestone at its position; None when it has none left or never started."""
-        if self.state is State.CREATED or self.position >= len(self.release.milestones):
+        """The milestone at its position, or the names of those in its group that have not ended.
+
+        None when it has none left or never started.
+        """
+        if self.state is State.CREATED or not self.members:
             return None
-        return self.release.milestones[self.position]
+        unfinished = [step.milestone for step in self.steps if step.result is None]
+        return ", ".join(unfinished or self.members)
+
+    @property
+    def live(self) -> tuple[Attempt, ...]:
+        """What workers are asked for right now."""
+        return tuple(step.live for step in self.steps if step.live is not None)
 
     @property
     def wake_at(self) -> datetime | None:
@@ -188,16 +234,10 @@ class Workflow:
 
         Derived, so that a deadline can neither be forgotten nor left over.
         """
-        match self.state:
-            case State.WAITING:
-                return self.wait.until if self.wait else None
-            case State.CANCELLING:
-                return self.cancel_by
-            case State.RUNNING:
-                deadlines = [at for a in self.live for at in (a.pickup_by, a.alive_until, a.run_until)]
-                return min((at for at in deadlines if at is not None), default=None)
-            case _:
-                return None
+        if self.state in TERMINAL or self.state is State.CREATED:
+            return None
+        instants = [step.wake_at for step in self.steps] + [self.wait.until if self.wait else None]
+        return min((at for at in instants if at is not None), default=None)
 
     def override_for(self, kind: MilestoneKind) -> int | None:
         """The exchange that this workflow names in place of the one that `kind` would have."""
@@ -211,3 +251,7 @@ class Workflow:
 
     def find_attempt(self, key: AttemptKey) -> Attempt | None:
         return next((attempt for attempt in self.live if attempt.key == key), None)
+
+    def find_step(self, key: AttemptKey) -> Step | None:
+        """The step whose live attempt that is."""
+        return next((step for step in self.steps if step.live is not None and step.live.key == key), None)

@@ -78,6 +78,7 @@ class _Fold:
             ],
             ended=[ended for d in self.decisions for ended in d.ended],
             logs=[chunk for d in self.decisions for chunk in d.logs],
+            locks=[command for d in self.decisions for command in d.locks],
             outbox=self.outbox,
             message_ids=self.message_ids,
         )

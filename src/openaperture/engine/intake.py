@@ -8,11 +8,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
+from msgspec import structs
+
 from openaperture.domain import events as e
 from openaperture.domain import messages as m
+from openaperture.domain.attempts import AttemptKey
 from openaperture.domain.errors import BadMessage
-from openaperture.domain.milestones import OnLoss
-from openaperture.domain.workflow import AttemptKey, Origin, Release, Wire, Workflow
+from openaperture.domain.milestones import MilestoneOptions, OnLoss
+from openaperture.domain.releases import Release
+from openaperture.domain.workflow import Origin, Wire, Workflow
 from openaperture.engine.tokens import TokenMint
 
 
@@ -66,7 +70,7 @@ def _start(message: m.StartMessage, message_id: str | None) -> Item:
             f'workflow {message.id}: the message goes on from "{message.current_step}" but carries no '
             "attempt_token; send back the one of the request"
         )
-    seed = Workflow(id=message.id, release=release_of(message)) if message.milestones is not None else None
+    seed = Workflow(id=message.id, release=_asked_of(message)) if message.milestones is not None else None
     return Item(workflow_id=message.id, event=e.StartRequested(), message_id=message_id, seed=seed)
 
 
@@ -89,7 +93,7 @@ def _original(message: m.OriginalMessage, message_id: str | None) -> Item:
     )
     seed = Workflow(
         id=message.id,
-        release=release_of(message),
+        release=_release_of(message),
         wire=Wire.TERMS,
         origin=Origin(
             queue_name=message.orchestration_queue_name,
@@ -123,10 +127,11 @@ def _carried(message: m.OriginalMessage) -> dict[str, Any]:
     return {key: value for key, value in fields.items() if value is not None}
 
 
-def release_of(message: m.WorkflowFields) -> Release:
+def _release_of(message: m.StartMessage | m.OriginalMessage) -> Release:
     """What the sender asks for."""
+    entries = message.milestones or ()
     return Release(
-        milestones=tuple(message.milestones or ()),
+        milestones=tuple(entry if isinstance(entry, str) else tuple(entry) for entry in entries),
         deployment_repo=message.deployment_repo,
         deployment_repo_git_ref=message.deployment_repo_git_ref,
         source_repo=message.source_repo,
@@ -137,6 +142,26 @@ def release_of(message: m.WorkflowFields) -> Release:
         build_messaging_exchange_id=message.build_messaging_exchange_id,
         deploy_messaging_exchange_id=message.deploy_messaging_exchange_id,
     )
+
+
+def _asked_of(message: m.StartMessage) -> Release:
+    """With what only our own messages can ask for."""
+    options = {name: _options_of(limits) for name, limits in message.milestone_options.items()}
+    return replace(
+        _release_of(message),
+        on_failure=tuple(message.on_failure),
+        on_group_failure=message.on_group_failure,
+        milestone_options=options,
+        locks=tuple(dict.fromkeys(message.locks)),
+        locks_from=message.locks_from,
+        when_locked=message.when_locked,
+    )
+
+
+def _options_of(limits: m.Limits) -> MilestoneOptions:
+    given = structs.asdict(limits)
+    retry_on = None if limits.retry_on is None else frozenset(limits.retry_on)
+    return MilestoneOptions(**given | {"retry_on": retry_on})
 
 
 def _require_uuid(workflow_id: str) -> None:
@@ -197,5 +222,9 @@ def _callback(message: m.AnyCallback, key: AttemptKey) -> e.Event:
             return e.Released(key=key, worker=worker)
         case m.Failed():
             return e.MilestoneFailed(
-                key=key, worker=worker, message=message.message, interrupted=message.interrupted
+                key=key,
+                worker=worker,
+                message=message.message,
+                interrupted=message.interrupted,
+                kind=message.kind,
             )

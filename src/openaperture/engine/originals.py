@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from openaperture.domain.attempts import Attempt
 from openaperture.domain.errors import BadInput
 from openaperture.domain.times import elapsed_text, start_time_of
-from openaperture.domain.workflow import Attempt, State, Workflow
+from openaperture.domain.workflow import State, Workflow
 
 COMPLETED_STEP = "workflow_completed"
 _CARRIED = ("deployable_units", "fleet_config", "aws_config", "ecs_task_definition")
@@ -66,7 +67,7 @@ def _described(workflow: Workflow) -> dict[str, Any]:
         "source_repo": release.source_repo,
         "source_repo_git_ref": carried.get("source_repo_git_ref") or release.source_repo_git_ref,
         "source_commit_hash": workflow.source_commit_hash,
-        "milestones": list(release.milestones),
+        "milestones": list(release.flat),
         "workflow_step_durations": dict(workflow.step_durations) or None,
         "event_log": list(workflow.event_log),
         "execute_options": release.execute_options,

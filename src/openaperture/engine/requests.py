@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from openaperture.domain.attempts import Attempt
 from openaperture.domain.messages import JSON_CONTENT_TYPE, AttemptInfo, Request
 from openaperture.domain.milestones import MilestoneKind, kind_of
 from openaperture.domain.times import elapsed_text
-from openaperture.domain.workflow import Attempt, Wire, Workflow
+from openaperture.domain.workflow import Wire, Workflow
 from openaperture.engine.originals import message_fields
 from openaperture.engine.ports import Encode, EncodeWorkflow
 from openaperture.engine.tokens import TokenMint
@@ -98,7 +99,7 @@ class RequestBuilder:
         if not waited:
             return attempt.milestone
         position = attempt.key.position
-        return workflow.release.milestones[position - 1] if position else None
+        return workflow.release.flat[position - 1] if position else None
 
     def _json(self, workflow: Workflow, attempt: Attempt, now: datetime) -> bytes:
         return self._encode(self._request(workflow, attempt, kind_of(self._kinds, attempt.milestone), now))
@@ -112,7 +113,7 @@ class RequestBuilder:
             source_repo=release.source_repo,
             source_repo_git_ref=release.source_repo_git_ref,
             source_commit_hash=workflow.source_commit_hash,
-            milestones=list(release.milestones),
+            milestones=list(release.flat),
             current_step=attempt.milestone,
             elapsed_step_time=elapsed_text(workflow.step_started_at, now),
             elapsed_workflow_time=elapsed_text(workflow.started_at, now),
@@ -134,8 +135,9 @@ class RequestBuilder:
                 generation=key.generation,
                 number=key.number,
             ),
-            idempotency_key=f"{workflow.id}.{key.generation}.{key.position}",
-            inputs={milestone: dict(outputs) for milestone, outputs in workflow.outputs.items()},
+            idempotency_key=f"{workflow.id}.{key.generation}.{key.position}.{attempt.milestone}",
+            inputs=_inputs_of(workflow),
+            locks=dict(workflow.lock_tokens),
             timeout_seconds=attempt.run_seconds,
             heartbeat_seconds=kind.heartbeat_seconds,
             callback_exchange=us.callback.exchange,
@@ -145,3 +147,15 @@ class RequestBuilder:
             docker_build_etcd_token=attempt.route.docker_build_etcd_token if attempt.route else None,
             **us.answer_to(),
         )
+
+
+def _inputs_of(workflow: Workflow) -> dict[str, dict[str, str]]:
+    """What the milestones before it have left; and once the workflow has failed, why."""
+    inputs = {milestone: dict(outputs) for milestone, outputs in workflow.outputs.items()}
+    if (failure := workflow.failure) is not None:
+        inputs["failure"] = {
+            "milestone": failure.milestone,
+            "kind": failure.kind.value,
+            "reason": failure.reason,
+        }
+    return inputs

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from openaperture.domain.attempts import Attempt, AttemptKey
 from openaperture.domain.errors import (
     AccessRefused,
     BrokerUnavailable,
@@ -23,7 +24,7 @@ from openaperture.domain.events import Routed, Sent, Undeliverable, Unsure
 from openaperture.domain.events import RouteRefused as RouteRefusedEvent
 from openaperture.domain.milestones import MilestoneKind, kind_of
 from openaperture.domain.routes import Need, Route
-from openaperture.domain.workflow import Attempt, AttemptKey, Workflow
+from openaperture.domain.workflow import Wire, Workflow
 from openaperture.engine.intake import Item
 from openaperture.engine.ports import Deliver, Routes
 from openaperture.ports import Deferred, Message, Observer, OutboxRow, Store
@@ -150,16 +151,25 @@ class RouteFinder:
                 (origin and origin.broker_id) or self._broker_id,
                 (origin and origin.queue_name) or self._queue_name,
             )
+        ours = workflow.wire is Wire.JSON
         need = Need(
             milestone=attempt.milestone,
             queue=kind.queue,
-            module_type=kind.module_type,
+            # Workers of ours claim their requests and register nowhere; whether one is there shows by itself.
+            module_type=None if ours else kind.module_type,
             exchange_by=kind.exchange_by,
             fixed_exchange_id=kind.exchange_id,
             override_exchange_id=workflow.override_for(kind),
-            etcd_token=workflow.etcd_token,
+            etcd_token=workflow.etcd_token or _token_among(workflow.outputs),
+            own_by_default=ours,
         )
         return await self._routes.route(need)
+
+
+def _token_among(outputs: Mapping[str, Mapping[str, str]]) -> str | None:
+    """The cluster that a milestone of ours chose: its output `etcd_token`; the last one counts."""
+    tokens = [token for named in outputs.values() if (token := named.get("etcd_token"))]
+    return tokens[-1] if tokens else None
 
 
 def key_of(row: OutboxRow) -> AttemptKey:

@@ -86,10 +86,18 @@ class Timers:
             outcomes = await self._decider.apply([Item(workflow_id=key, event=woken) for key in ids])
             refused = [key for key, outcome in zip(ids, outcomes, strict=True) if outcome is Outcome.REFUSED]
             self._set_aside |= dict.fromkeys(refused, now + SET_ASIDE_SECONDS)
-        return len(ids)
+        return len(ids) + await self._tell_of_locks()
+
+    async def _tell_of_locks(self) -> int:
+        """Let those who wait for locks know that they have them, or do not get them."""
+        news = await self._store.list_lock_news(BATCH)
+        if news:
+            await self._decider.apply([Item(workflow_id=told.workflow_id, event=told.event) for told in news])
+        return len(news)
 
     async def keep_house(self) -> None:
-        """Report workflows that nothing would ever move (I8), and forget old message ids."""
+        """Report workflows that nothing would ever move (I8), free dead locks, forget old message ids."""
+        await self._store.tend_locks()
         for workflow_id in await self._store.list_stranded(100):
             self._observer.emit("workflow.stranded", workflow_id=workflow_id)
         while await self._store.prune(inbox_seconds=INBOX_SECONDS, limit=PRUNED_AT_ONCE) == PRUNED_AT_ONCE:

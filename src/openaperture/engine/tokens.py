@@ -9,7 +9,7 @@ import hmac
 from base64 import urlsafe_b64encode
 from hashlib import sha256
 
-from openaperture.domain.workflow import AttemptKey
+from openaperture.domain.attempts import AttemptKey
 
 
 class TokenMint:

@@ -2,18 +2,16 @@
 
 from typing import TYPE_CHECKING
 
-from openaperture.engine.verbs import Verbs
-from openaperture.ports import Observer, Records
+from openaperture.manager.parts import Parts
+from openaperture.ports import Observer
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
 
-def create_app(
-    verbs: Verbs, records: Records, *, token: str, version: str, observer: Observer | None = None
-) -> "FastAPI":
+def create_app(parts: Parts, *, token: str, version: str, observer: Observer | None = None) -> "FastAPI":
     """The API as an ASGI application. `token` opens everything; `observer` is told of unexpected failures."""
     # FastAPI takes a third of a second to import, which a command that needs no Manager need not wait for.
     from openaperture.manager.app import build  # noqa: PLC0415
 
-    return build(verbs, records, token=token, version=version, observer=observer)
+    return build(parts, token=token, version=version, observer=observer)

@@ -8,19 +8,24 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from openaperture.domain.errors import OpenApertureError, StoreUnavailable
-from openaperture.engine.verbs import Verbs
 from openaperture.manager.access import Access, identity_of
 from openaperture.manager.answers import answer
 from openaperture.manager.bodies import Bodies
 from openaperture.manager.boundary import Boundary
+from openaperture.manager.brokers import BrokerRoutes
+from openaperture.manager.clusters import ClusterRoutes
+from openaperture.manager.exchanges import ExchangeRoutes
 from openaperture.manager.follow import Follower
+from openaperture.manager.modules import ModuleRoutes
+from openaperture.manager.parts import Parts
 from openaperture.manager.problems import problems_of
 from openaperture.manager.refusals import refuse, refuse_for, refuse_problems, refuse_route
+from openaperture.manager.system_events import SystemEventRoutes
 from openaperture.manager.workflows import WorkflowRoutes
-from openaperture.ports import Observer, Records
+from openaperture.ports import Observer
 
 
-def build(verbs: Verbs, records: Records, *, token: str, version: str, observer: Observer | None) -> FastAPI:
+def build(parts: Parts, *, token: str, version: str, observer: Observer | None) -> FastAPI:
     """See `openaperture.manager.create_app`. `app.state.stopping` is an event that ends open long polls."""
     # No pages that load scripts from elsewhere, and no redirects from "/x/" to "/x".
     app = FastAPI(
@@ -34,7 +39,9 @@ def build(verbs: Verbs, records: Records, *, token: str, version: str, observer:
     )
     app.state.stopping = asyncio.Event()
     _add_status(app, version)
-    WorkflowRoutes(verbs, records, Follower(records, app.state.stopping)).add_to(app)
+    WorkflowRoutes(parts, Follower(parts.records, app.state.stopping)).add_to(app)
+    for routes in (ExchangeRoutes, BrokerRoutes, ClusterRoutes, ModuleRoutes, SystemEventRoutes):
+        routes(parts.directory).add_to(app)
     # The last one added is the first to see a request.
     app.add_middleware(Bodies)
     app.add_middleware(Access, token=token)

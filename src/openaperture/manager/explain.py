@@ -3,7 +3,8 @@
 from typing import assert_never
 
 from openaperture.client.models import Explanation
-from openaperture.domain.workflow import Attempt, State, Wire, Workflow
+from openaperture.domain.attempts import Attempt
+from openaperture.domain.workflow import State, Wire, Workflow
 from openaperture.ports import RowKind, Trouble
 
 _ERRANDS = {
@@ -25,6 +26,8 @@ def explain(workflow: Workflow, trouble: Trouble | None = None) -> Explanation:
             return _waiting(workflow)
         case State.HELD:
             return Explanation(code="held", text=workflow.reason)
+        case State.PAUSED:
+            return Explanation(code="paused", text=workflow.reason)
         case State.CANCELLING:
             text = f"{workflow.reason}; its worker has a moment to stop"
             return Explanation(code="cancelling", text=text, until=workflow.wake_at)
@@ -57,7 +60,8 @@ def _at_work(attempt: Attempt) -> str:
 
 
 def _waiting(workflow: Workflow) -> Explanation:
-    wait = workflow.wait
-    if wait is None:
+    waits = [wait for wait in (workflow.wait, *(step.wait for step in workflow.steps)) if wait is not None]
+    if not waits:
         return Explanation(code="waiting", text="it waits, and its stored state does not say for what")
-    return Explanation(code=wait.code, text=wait.text, until=wait.until)
+    text = "; ".join(wait.text for wait in waits)
+    return Explanation(code=waits[0].code, text=text, until=workflow.wake_at)

@@ -12,6 +12,8 @@ from openaperture.domain.errors import (
     OpenApertureError,
     StoreFull,
     StoreUnavailable,
+    Taken,
+    UnknownEntry,
     UnknownWorkflow,
     WrongState,
 )
@@ -44,6 +46,10 @@ def refuse_for(error: OpenApertureError) -> Response:
     match error:
         case UnknownWorkflow():
             return refuse(404, "unknown_workflow", str(error))
+        case UnknownEntry():
+            return refuse(404, "unknown_entry", str(error))
+        case Taken():
+            return refuse(409, "taken", str(error))
         case WrongState():
             return refuse(409, "wrong_state", str(error))
         case BadInput():

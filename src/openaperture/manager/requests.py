@@ -1,19 +1,20 @@
 """The bodies that the API takes. Unknown fields and wrong types are refused, all of them at once."""
 
-import json
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, cast
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
+from openaperture.client.models import Workflow as Shown
 from openaperture.domain.errors import BadInput
-from openaperture.domain.events import Resolution
+from openaperture.domain.releases import Release
 from openaperture.domain.times import start_time_of
-from openaperture.domain.workflow import Release
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Raise ValueError for what a terminal or a log could not show."""
     if not text.isprintable():
         raise ValueError("has characters that cannot be printed; leave them out")
     return text
@@ -21,10 +22,10 @@ def _plain(text: str) -> str:
 
 def _trimmed(text: str) -> str | None:
     """As the original: without trailing slashes and blanks. Nothing is as good as null."""
-    plain = _plain(text).rstrip("/\\ ")
-    if "://" in plain and _password_of(plain):
+    trimmed = plain(text).rstrip("/\\ ")
+    if "://" in trimmed and _password_of(trimmed):
         raise ValueError("holds a password, which everybody would see; name the repository without one")
-    return plain or None
+    return trimmed or None
 
 
 def _password_of(url: str) -> str | None:
@@ -37,7 +38,7 @@ def _password_of(url: str) -> str | None:
 def _ref(text: str) -> str | None:
     if text.startswith("-"):
         raise ValueError('begins with "-", as no git ref does')
-    return _plain(text) or None
+    return plain(text) or None
 
 
 def _uuid(text: str) -> str:
@@ -58,20 +59,47 @@ def _start_time(text: str) -> str:
     return text
 
 
-def _number(value: Any) -> Any:
-    """Digits in a text are as good as a number, as in the original."""
+def number(value: Any) -> Any:
+    """Digits in a text are as good as a number, as in the original, and an empty text is as good as none."""
+    if value == "":
+        return None
     return (
         int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20 else value
     )
 
 
+def _flag(value: Any) -> Any:
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
+
+def _at(sent: Any, name: str) -> Any:
+    return cast("Mapping[str, Any]", sent).get(name) if isinstance(sent, dict) else None
+
+
+def without(sent: Any, names: Iterable[str]) -> Any:
+    """What was sent, if it is an object, without these fields."""
+    if not isinstance(sent, dict):
+        return sent
+    dropped = frozenset(names)
+    return {name: value for name, value in cast("Mapping[str, Any]", sent).items() if name not in dropped}
+
+
 Repository = Annotated[str, Field(max_length=1_024), AfterValidator(_trimmed)]
 Ref = Annotated[str, Field(max_length=256), AfterValidator(_ref)]
-Milestone = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_plain)]
+Milestone = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(plain)]
 Id = Annotated[str, Field(max_length=64), AfterValidator(_uuid)]
 StartTime = Annotated[str, Field(max_length=64), AfterValidator(_start_time)]
-ExchangeId = Annotated[int, BeforeValidator(_number), Field(ge=1, le=2**31 - 1)]
+ExchangeId = Annotated[Annotated[int, Field(ge=1, le=2**31 - 1)] | None, BeforeValidator(number)]
+Line = Annotated[str, Field(max_length=256)]
+Short = Annotated[str, Field(max_length=128)]
+Flag = Annotated[bool | None, BeforeValidator(_flag)]
 Reason = Annotated[str, Field(max_length=4_096)]
+
+
+SET_BY_A_RUN = (
+    *("source_commit_hash", "current_step", "elapsed_step_time", "elapsed_workflow_time", "workflow_duration"),
+    *("workflow_step_durations", "workflow_error", "workflow_completed", "event_log"),
+)
 
 
 class Strict(BaseModel):
@@ -81,25 +109,18 @@ class Strict(BaseModel):
 
 
 class ExecuteBody(Strict):
-    """Overrides of the original. They are part of a workflow here, and given when it is created."""
+    """Overrides of the original, for one run."""
 
-    force_build: bool | None = None
-    build_messaging_exchange_id: ExchangeId | None = None
-    deploy_messaging_exchange_id: ExchangeId | None = None
-
-    def check(self, release: Release) -> None:
-        """Raise BadInput if it asks for something else than the workflow was created with."""
-        for name in type(self).model_fields:
-            asked, stored = getattr(self, name), getattr(release, name)
-            if asked is not None and asked != stored:
-                raise BadInput(
-                    f"{name}: the workflow was created with {json.dumps(stored)}, which starting it does not "
-                    "change; create one with the value that is wanted"
-                )
+    force_build: Flag = None
+    build_messaging_exchange_id: ExchangeId = None
+    deploy_messaging_exchange_id: ExchangeId = None
 
 
 class CreateBody(ExecuteBody):
-    """A workflow to store. The fields of the original that a sender may decide."""
+    """A workflow to store. The fields of the original that a sender may decide.
+
+    Clients of the original also send what a run sets: that will do as long as it says that nothing has run.
+    """
 
     id: Id | None = None
     milestones: Annotated[list[Milestone], Field(max_length=100)] | None = None
@@ -110,9 +131,45 @@ class CreateBody(ExecuteBody):
     scheduled_start_time: StartTime | None = None
     execute_options: dict[str, JsonValue] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_what_says_nothing(cls, sent: Any) -> Any:
+        return without(sent, [name for name in SET_BY_A_RUN if not _at(sent, name)])
+
     def release(self) -> Release:
         fields = self.model_dump(exclude={"id", "milestones"})
         return Release(milestones=tuple(self.milestones or ()), **fields)
+
+
+class UpdateBody(Strict):
+    """A PUT: the 17 fields of the original. What is left out stays, null erases."""
+
+    id: Annotated[str, Field(max_length=64)] | None = None
+    milestones: Annotated[list[Milestone], Field(max_length=100)] | None = None
+    deployment_repo: Repository | None = None
+    deployment_repo_git_ref: Ref | None = None
+    source_repo: Repository | None = None
+    source_repo_git_ref: Ref | None = None
+    source_commit_hash: Line | None = None
+    current_step: Short | None = None
+    elapsed_step_time: Short | None = None
+    elapsed_workflow_time: Short | None = None
+    workflow_duration: Short | None = None
+    workflow_step_durations: dict[str, str] | None = None
+    workflow_error: bool | None = None
+    workflow_completed: bool | None = None
+    event_log: list[str] | None = None
+    scheduled_start_time: StartTime | None = None
+    execute_options: dict[str, JsonValue] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_what_we_add(cls, sent: Any) -> Any:
+        """Who reads a workflow, changes a field and sends all of it back also sends what only we show."""
+        return without(sent, [name for name in Shown.__struct_fields__ if name not in cls.model_fields])
+
+    def fields(self) -> dict[str, Any]:
+        return self.model_dump(exclude_unset=True, exclude={"id"})
 
 
 class CancelBody(Strict):
@@ -122,6 +179,3 @@ class CancelBody(Strict):
 class ResolveBody(Strict):
     resolution: Literal["worked", "failed", "again"]
     reason: Reason = ""
-
-    def said(self) -> Resolution:
-        return Resolution(self.resolution)

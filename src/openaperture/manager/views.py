@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from email.utils import format_datetime
 from typing import Any
 
 import msgspec
 
 from openaperture.client import models
-from openaperture.domain.times import elapsed_text
+from openaperture.domain.times import elapsed_text, rfc1123_text
 from openaperture.domain.workflow import State, Workflow
 from openaperture.manager.explain import explain
 from openaperture.ports import HistoryEntry, StoredLog, Trouble
@@ -27,6 +26,11 @@ def workflow_of(
 ) -> models.Workflow:
     event_log = [row.entry.text for row in entries]
     return models.Workflow(**_fields(workflow, now, trouble), event_log=event_log, attempts=attempts_of(attempts))
+
+
+def step_of(workflow: Workflow) -> str | None:
+    """The original's `current_step`."""
+    return "workflow_completed" if workflow.state is State.COMPLETED else workflow.current_milestone
 
 
 def attempts_of(rows: Sequence[Mapping[str, Any]]) -> list[models.Attempt]:
@@ -84,7 +88,7 @@ def _original_fields(workflow: Workflow, until: datetime) -> dict[str, Any]:
     return {
         "id": workflow.id,
         "source_commit_hash": workflow.source_commit_hash,
-        "current_step": "workflow_completed" if workflow.state is State.COMPLETED else workflow.current_milestone,
+        "current_step": step_of(workflow),
         "elapsed_step_time": _elapsed(workflow.step_started_at, until),
         "elapsed_workflow_time": _elapsed(workflow.started_at, until),
         "workflow_duration": _elapsed(workflow.started_at, until) if workflow.ended else None,
@@ -116,5 +120,4 @@ def _elapsed(since: datetime | None, until: datetime) -> str | None:
 
 
 def _rfc1123(instant: datetime | None) -> str | None:
-    """The zone is written "UTC", as in the original, where the standard has "GMT"."""
-    return None if instant is None else format_datetime(instant, usegmt=True).removesuffix("GMT") + "UTC"
+    return None if instant is None else rfc1123_text(instant)

@@ -7,15 +7,19 @@ from urllib.parse import urlencode
 
 from fastapi import FastAPI, Query, Request, Response
 
-from openaperture.domain.errors import BadInput
+from openaperture.domain.errors import BadInput, WrongState
+from openaperture.domain.events import Resolution, Resolved
 from openaperture.domain.workflow import State, Workflow
-from openaperture.engine.verbs import Verbs
 from openaperture.manager.access import IDENTITY
-from openaperture.manager.answers import answer, done
+from openaperture.manager.answers import HEADERS, answer, done
 from openaperture.manager.follow import MAX_WAIT_SECONDS, Follower, Span
-from openaperture.manager.requests import CancelBody, CreateBody, ExecuteBody, ResolveBody
+from openaperture.manager.foreign_views import as_recorded
+from openaperture.manager.overrides import overridden
+from openaperture.manager.parts import Parts
+from openaperture.manager.requests import CancelBody, CreateBody, ExecuteBody, ResolveBody, UpdateBody
+from openaperture.manager.updates import Updates
 from openaperture.manager.views import attempts_of, summary_of, workflow_of
-from openaperture.ports import Records, WorkflowFilter
+from openaperture.ports import WorkflowFilter
 
 MAX_ENTRIES = 1_000
 """Of the history, shown with a workflow; the rest is at `/events`."""
@@ -36,9 +40,12 @@ _NO_REASON = CancelBody()
 class WorkflowRoutes:
     """What the API does with workflows. Errors are raised as ours and answered in one place."""
 
-    def __init__(self, verbs: Verbs, records: Records, follower: Follower) -> None:
-        self._verbs = verbs
-        self._records = records
+    def __init__(self, parts: Parts, follower: Follower) -> None:
+        self._verbs = parts.verbs
+        self._records = parts.records
+        self._revisions = parts.revisions
+        self._foreign = parts.foreign
+        self._updates = Updates(parts.verbs, parts.revisions, parts.foreign)
         self._follower = follower
 
     def add_to(self, app: FastAPI) -> None:
@@ -46,6 +53,8 @@ class WorkflowRoutes:
             ("GET", "", self.list_workflows),
             ("POST", "", self.create),
             ("GET", "/{workflow_id}", self.show),
+            ("PUT", "/{workflow_id}", self.update),
+            ("DELETE", "/{workflow_id}", self.delete),
             ("POST", "/{workflow_id}/execute", self.execute),
             ("POST", "/{workflow_id}/cancel", self.cancel),
             ("POST", "/{workflow_id}/resolve", self.resolve),
@@ -80,9 +89,15 @@ class WorkflowRoutes:
         found = await self._records.list_workflows(wanted, limit=limit + 1)
         page = found[:limit]
         headers = {"link": _next_link(request, page[-1])} if len(found) > limit else None
-        troubles = await self._records.list_troubles([workflow.id for workflow in page])
+        ids = [workflow.id for workflow in page]
+        troubles = await self._records.list_troubles(ids)
+        recorded = await self._foreign.find_foreign(ids)
         summaries = [summary_of(workflow, now, troubles.get(workflow.id)) for workflow in page]
-        return answer(summaries, headers=headers)
+        shown = [
+            as_recorded(summary, workflow, recorded.get(workflow.id), with_log=False)
+            for workflow, summary in zip(page, summaries, strict=True)
+        ]
+        return answer(shown, headers=headers)
 
     async def show(self, workflow_id: str) -> Response:
         return await self._show(await self._follower.get_workflow(workflow_id))
@@ -111,26 +126,48 @@ class WorkflowRoutes:
     # ------------------------------------------------------------------------------------ verbs
 
     async def create(self, body: CreateBody) -> Response:
-        workflow_id = await self._verbs.create(body.id, body.release())
+        workflow_id = await self._verbs.create(body.id, body.release(), by=IDENTITY)
         return done(201, f"/workflows/{workflow_id}")
 
     async def execute(self, workflow_id: str, body: ExecuteBody = _NO_OVERRIDES) -> Response:
-        body.check((await self._follower.get_workflow(workflow_id)).release)
+        workflow = await self._follower.get_workflow(workflow_id)
+        if await self._foreign.find_foreign([workflow.id]):
+            raise WrongState(
+                f"workflow {workflow_id} was started by an orchestrator elsewhere, which records it here"
+            )
+        if workflow.state is State.CREATED:
+            await self._revisions.revise(workflow_id, lambda release: overridden(release, body), IDENTITY)
         await self._verbs.start(workflow_id, by=IDENTITY)
         return done(202, f"/workflows/{workflow_id}")
+
+    async def update(self, workflow_id: str, body: UpdateBody) -> Response:
+        await self._updates.put(await self._follower.get_workflow(workflow_id), body.fields(), IDENTITY)
+        return done(204, f"/workflows/{workflow_id}")
+
+    async def delete(self, workflow_id: str) -> Response:
+        """Of one that runs nothing may be deleted: its worker would answer to nobody."""
+        workflow = await self._follower.get_workflow(workflow_id)
+        record = (await self._foreign.find_foreign([workflow.id])).get(workflow.id, {})
+        runs_elsewhere = bool(record) and not (record.get("workflow_completed") or record.get("workflow_error"))
+        may_go = workflow.ended or (workflow.state is State.CREATED and not runs_elsewhere)
+        if not may_go or not await self._foreign.delete_workflow(workflow_id, workflow.version):
+            raise WrongState(f"workflow {workflow_id} is under way and cannot be deleted; cancel it first")
+        return Response(status_code=204, headers=HEADERS)
 
     async def cancel(self, workflow_id: str, body: CancelBody = _NO_REASON) -> Response:
         return await self._show(await self._verbs.cancel(workflow_id, by=IDENTITY, reason=body.reason))
 
     async def resolve(self, workflow_id: str, body: ResolveBody) -> Response:
-        resolved = await self._verbs.resolve(workflow_id, body.said(), by=IDENTITY, reason=body.reason)
-        return await self._show(resolved)
+        said = Resolved(resolution=Resolution(body.resolution), by=IDENTITY, reason=body.reason)
+        return await self._show(await self._verbs.resolve(workflow_id, said))
 
     async def _show(self, workflow: Workflow) -> Response:
         entries = await self._records.list_entries(workflow.id, limit=MAX_ENTRIES)
         attempts = await self._records.list_attempts(workflow.id)
         trouble = (await self._records.list_troubles([workflow.id])).get(workflow.id)
-        return answer(workflow_of(workflow, datetime.now(UTC), trouble, entries, attempts))
+        record = (await self._foreign.find_foreign([workflow.id])).get(workflow.id)
+        shown = workflow_of(workflow, datetime.now(UTC), trouble, entries, attempts)
+        return answer(as_recorded(shown, workflow, record))
 
 
 def _states(text: str) -> list[str]:

@@ -107,13 +107,15 @@ class Router:
         return await self._first_with_workers(need, [choice])
 
     async def _choose_deploy(self, need: Need) -> _Choice:
-        # The worker needs the token also when it does not lead to the exchange.
-        if not (need.etcd_token or "").strip():
-            raise refusals.invalid_etcd_token(need)
-        token = need.etcd_token or ""
+        token = need.etcd_token if (need.etcd_token or "").strip() else None
         override = text_of(need.override_exchange_id) or None
+        # A worker of the original needs the token also when it does not lead to the exchange.
+        if token is None and not need.own_by_default:
+            raise refusals.invalid_etcd_token(need)
         if override is not None:
             return _Choice(exchange_id=override, cluster_token=token, overridden=True)
+        if token is None:
+            return _Choice(exchange_id=self._own_exchange_id)
         cluster = await self._directory.find_cluster(token)
         if cluster is None or cluster.messaging_exchange_id is None:
             raise refusals.cluster_without_exchange(need)
@@ -128,6 +130,9 @@ class Router:
         place = override or self._own_exchange_id
         clusters = await self._list_build_clusters(place, fresh=fresh)
         clusters = clusters or await self._list_build_clusters(None, fresh=fresh)
+        if not clusters and need.own_by_default:
+            choice = _Choice(exchange_id=place, builds=True, overridden=bool(override))
+            return await self._first_with_workers(need, [choice])
         if not clusters:
             raise refusals.no_build_clusters(need, place)
         choices = [

@@ -7,7 +7,9 @@ import msgspec
 from sqlalchemy import Connection
 
 from openaperture.database.bulk import Row, run_all
+from openaperture.domain.commands import LockCommand
 from openaperture.ports import Change, CommitOutcome
+from openaperture.stores.locks import LockQueues
 from openaperture.stores.rows import attempt_rows, event_rows, is_key, log_rows, outbox_rows, workflow_row
 from openaperture.stores.statements import Statements
 
@@ -24,11 +26,13 @@ class Rows:
     logs: list[Row]
     outbox: list[Row]
     inbox: list[Row]
+    locks: Sequence[LockCommand]
 
 
 def rows_of(change: Change, owner: str) -> Rows | None:
     """None when the change cannot be stored: an impossible key, or no form as JSON."""
-    if not all(map(is_key, (change.workflow.id, *change.message_ids))):
+    locks = [name for command in change.locks for name in command.names]
+    if not all(map(is_key, (change.workflow.id, *change.message_ids, *locks))):
         return None
     try:
         return Rows(
@@ -40,6 +44,7 @@ def rows_of(change: Change, owner: str) -> Rows | None:
             logs=log_rows(change),
             outbox=outbox_rows(change, owner),
             inbox=[{"message_id": message_id} for message_id in change.message_ids],
+            locks=change.locks,
         )
     except (UnicodeError, msgspec.MsgspecError, TypeError, OverflowError, RecursionError):
         return None
@@ -58,6 +63,10 @@ def commit(
     current = [change for change in changes if stored.get(change.id, 0) == change.expected_version]
     # By id here too: two batches that insert the same rows then wait for each other in one direction only.
     current.sort(key=lambda change: change.id)
+    # What claims a lock that it does not have, by now or ever, is refused: deciding again would claim it again.
+    believed = current
+    if any(change.locks for change in believed):
+        current = _with_locks(connection, statements.lock_queues, believed)
     fresh = [change.workflow for change in current if change.expected_version == 0]
     known = [change.workflow for change in current if change.expected_version != 0]
     post = statements.post_leased if leased else statements.post_free
@@ -75,8 +84,20 @@ def commit(
             (statements.insert_inbox, _flat(change.inbox for change in current)),
         ),
     )
-    saved = {change.id for change in current}
-    return [CommitOutcome.SAVED if change.id in saved else CommitOutcome.CONFLICT for change in changes]
+    outcomes = dict.fromkeys((change.id for change in believed), CommitOutcome.REFUSED)
+    outcomes |= dict.fromkeys((change.id for change in current), CommitOutcome.SAVED)
+    return [outcomes.get(change.id, CommitOutcome.CONFLICT) for change in changes]
+
+
+def _with_locks(connection: Connection, queues: LockQueues, changes: Sequence[Rows]) -> list[Rows]:
+    """Those whose locks are as they believe; what they ask of locks is done."""
+    names = {name for change in changes for command in change.locks for name in command.names}
+    queues.lock_rows(connection, names)
+    sound = [change for change in changes if queues.may_keep(connection, change.id, change.locks)]
+    for change in sound:
+        queues.apply(connection, change.id, change.locks)
+    queues.grant(connection, names)
+    return sound
 
 
 def _flat(groups: Iterable[list[Row]]) -> list[Row]:

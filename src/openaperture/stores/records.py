@@ -4,14 +4,14 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Row, Select, and_, func, or_, select
+from sqlalchemy import Row, Select, and_, case, func, or_, select, text
 
 from openaperture.database import Database
 from openaperture.database.errors import Rejected
-from openaperture.database.tables import attempts, events, logs, outbox, workflows
+from openaperture.database.tables import HOLDING, attempts, events, lock_claims, logs, outbox, workflows
 from openaperture.domain.history import LogChunk
 from openaperture.domain.workflow import Workflow
-from openaperture.ports import HistoryEntry, RowKind, StoredLog, Trouble, WorkflowFilter
+from openaperture.ports import HistoryEntry, LockClaim, RowKind, StoredLog, Trouble, WorkflowFilter
 from openaperture.stores.rows import Unreadable, entry_of, lines_of, stand_in, workflow_of
 
 T = TypeVar("T")
@@ -72,6 +72,18 @@ class SqlRecords:
         found = await self._rows(query, lambda row: (row.workflow_id, _trouble_of(row)))
         return dict(found)
 
+    async def list_locks(self, names: Collection[str] | None = None) -> list[LockClaim]:
+        # The holder first, and then who is next.
+        order = (lock_claims.c.name, case((text(HOLDING), 0), else_=1), lock_claims.c.asked_at, lock_claims.c.id)
+        query = select(lock_claims).order_by(*order)
+        if names is not None:
+            query = query.where(lock_claims.c.name.in_(list(names)))
+        return await self._rows(query, _claim_of)
+
+    async def list_children(self, workflow_id: str) -> list[Workflow]:
+        children = select(workflows).where(workflows.c.parent_id == workflow_id)
+        return await self._workflows(children.order_by(workflows.c.created_at, workflows.c.id))
+
     async def count_outbox(self) -> int:
         query = select(func.count()).select_from(outbox)
         return await self._database.read(lambda connection: connection.scalars(query).one())
@@ -89,7 +101,9 @@ def _filtered(query: Select[Any], wanted: WorkflowFilter) -> Select[Any]:
     if wanted.states is not None:
         query = query.where(column.state.in_(list(wanted.states)))
     if wanted.source_repo is not None:
-        query = query.where(column.source_repo == wanted.source_repo)
+        # The original knows a source repository by the deployment repository that is named after it.
+        named_after = column.deployment_repo == f"{wanted.source_repo}_docker"
+        query = query.where(or_(column.source_repo == wanted.source_repo, named_after))
     if wanted.deployment_repo is not None:
         query = query.where(column.deployment_repo == wanted.deployment_repo)
     if wanted.created_after is not None:
@@ -121,6 +135,18 @@ def _log_of(row: Row[Any]) -> StoredLog:
         at=row.at,
     )
     return StoredLog(id=row.id, chunk=chunk)
+
+
+def _claim_of(row: Row[Any]) -> LockClaim:
+    return LockClaim(
+        name=row.name,
+        workflow_id=row.workflow_id,
+        state=row.state,
+        token=row.token,
+        asked_at=row.asked_at,
+        granted_at=row.granted_at,
+        kept=row.kept,
+    )
 
 
 def _plain(row: Row[Any]) -> Mapping[str, Any]:

@@ -6,9 +6,11 @@ import msgspec
 import sqlalchemy as sa
 
 from openaperture.database.bulk import Row
+from openaperture.domain.attempts import Attempt, Ended
 from openaperture.domain.history import Entry
+from openaperture.domain.releases import Release
 from openaperture.domain.routes import Route
-from openaperture.domain.workflow import Attempt, Ended, Release, State, Workflow
+from openaperture.domain.workflow import State, Workflow
 from openaperture.ports import Change, OutboxRow, RowKind
 
 _encoder = msgspec.json.Encoder()
@@ -58,6 +60,7 @@ def workflow_row(change: Change) -> Row:
         "deployment_repo_git_ref": release.deployment_repo_git_ref,
         "source_commit_hash": workflow.source_commit_hash,
         "wake_at": workflow.wake_at,
+        "parent_id": workflow.lineage.parent_id if workflow.lineage else None,
         "document": json_text(workflow),
         "created_at": workflow.created_at,
     }

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from openaperture.database import Database
 from openaperture.database.errors import Rejected
 from openaperture.domain.workflow import Workflow
-from openaperture.ports import Change, CommitOutcome, Deferred, Loaded, Observer, OutboxRow, record_id
+from openaperture.ports import Change, CommitOutcome, Deferred, Loaded, LockNews, Observer, OutboxRow, record_id
 from openaperture.stores.commit import Rows, commit, rows_of
 from openaperture.stores.moment import Moment, process_time
 from openaperture.stores.records import SqlRecords
@@ -148,6 +148,12 @@ class SqlStore(SqlRecords):
             lambda connection: connection.scalars(self._statements.stranded, {"limit": limit}).all()
         )
         return list(dict.fromkeys([*self._unreadable, *found]))[:limit]
+
+    async def list_lock_news(self, limit: int) -> list[LockNews]:
+        return await self._database.read(lambda connection: self._statements.lock_queues.news(connection, limit))
+
+    async def tend_locks(self) -> int:
+        return await self._database.write(self._statements.lock_queues.tend)
 
     async def prune(self, *, inbox_seconds: float, limit: int) -> int:
         def prune(connection: Connection) -> int:

@@ -38,6 +38,7 @@ from openaperture.database.bulk import Bulk, Source
 from openaperture.database.tables import STRANDED, attempts, events, inbox, logs, outbox, settings, workflows
 from openaperture.database.types import Instant
 from openaperture.ports import RowKind
+from openaperture.stores.locks import LockQueues
 from openaperture.stores.moment import Moment
 
 OWNER_LEASE_SECONDS = 5.0
@@ -83,6 +84,7 @@ class Statements:
         old = select(inbox.c.message_id).where(inbox.c.at < bindparam("before")).limit(bindparam("limit"))
         self.prune = delete(inbox).where(inbox.c.message_id.in_(old.scalar_subquery()))
         self.insert_setting = self._insert(settings).on_conflict_do_nothing()
+        self.lock_queues = LockQueues(dialect, moment)
         self.setting = select(settings.c.value).where(settings.c.name == bindparam("name"))
 
     def _build_load(self) -> None:

@@ -22,7 +22,7 @@ from typing import Any, cast
 import msgspec
 
 from openaperture.codecs import json as json_codec
-from openaperture.domain.errors import BadMessage, MilestoneFailed, OpenApertureError
+from openaperture.domain.errors import BadInput, BadMessage, MilestoneFailed, OpenApertureError
 from openaperture.domain.messages import (
     Accepted,
     Answer,
@@ -34,6 +34,7 @@ from openaperture.domain.messages import (
     Released,
     Request,
 )
+from openaperture.domain.milestones import FailureKind
 from openaperture.ports import Observer
 from openaperture.runtime.backoff import Backoff
 from openaperture.worker.context import Context, sendable
@@ -220,6 +221,10 @@ class Run:
             return self._failed(f"stopped: {self._stop_reason}")
         except SystemExit as exc:
             return self._failed(f"its handler asked the process to exit ({exc.code}), which would end others too")
+        except BadInput as exc:
+            return self._failed(str(exc), FailureKind.BAD_INPUT)
+        except MilestoneFailed as exc:
+            return self._failed(str(exc), exc.kind)
         except OpenApertureError as exc:
             return self._failed(str(exc))
         except Exception as exc:  # noqa: BLE001 - whatever a handler raises is the milestone's failure, not ours
@@ -254,9 +259,10 @@ class Run:
             return self._failed(f"it was done, but its result cannot be told: {exc}")
         return Outcome(done=True, fields=fields)
 
-    def _failed(self, message: str) -> Outcome:
+    def _failed(self, message: str, kind: FailureKind = FailureKind.CRASHED) -> Outcome:
         text = sendable(message, MAX_MESSAGE_CHARACTERS) or "it gave no reason"
-        return Outcome(done=False, fields={"message": text, "interrupted": self._stop is Stop.DRAINED})
+        interrupted = self._stop is Stop.DRAINED
+        return Outcome(done=False, fields={"message": text, "interrupted": interrupted, "kind": kind})
 
     # ------------------------------------------------------------------------------- while it runs
 
@@ -308,7 +314,7 @@ class Run:
         key = f"{attempt.generation}.{attempt.position}.{attempt.number}"
         return {"workflow_id": self.request.id, "milestone": attempt.milestone, "attempt": key}
 
-    def _say(self, kind: Any, **fields: Any) -> Any:
+    def _say(self, kind: Any, /, **fields: Any) -> Any:
         """A callback of this kind, with what every callback carries."""
         return kind(
             workflow_id=self.request.id,

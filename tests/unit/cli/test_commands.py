@@ -58,7 +58,7 @@ def section_of(name: str) -> str:
 def test_the_commands_are_those_that_we_promise() -> None:
     assert set(NAMES) == {
         *("run", "submit", "list", "show", "watch", "logs", "cancel", "resolve"),
-        *("up", "orchestrator", "worker", "config show", "config check", "bench", "version"),
+        *("up", "orchestrator", "manager", "worker", "config show", "config check", "bench", "version"),
     }
 
 

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from openaperture.domain import events as e
+from openaperture.domain.attempts import Attempt, AttemptKey
 from openaperture.domain.commands import Decision
 from openaperture.domain.decide import decide
 from openaperture.domain.milestones import MilestoneKind, table_of
-from openaperture.domain.workflow import TERMINAL, Attempt, AttemptKey, Release, State, Workflow
+from openaperture.domain.releases import Release
+from openaperture.domain.workflow import TERMINAL, State, Wait, Workflow
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 KINDS = table_of([MilestoneKind(name="paint", queue="painter", max_attempts=2, pickup_limit_seconds=900)])
@@ -52,6 +54,12 @@ def kinds_of(decision: Decision) -> list[str]:
 def the_attempt(workflow: Workflow) -> Attempt:
     [attempt] = workflow.live
     return attempt
+
+
+def the_wait(workflow: Workflow) -> Wait:
+    [step] = workflow.steps
+    assert step.wait is not None
+    return step.wait
 
 
 # ------------------------------------------------------------------------------------ start and end
@@ -158,7 +166,7 @@ def test_a_forged_callback_is_written_down_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("state", sorted(TERMINAL))
 def test_an_ended_workflow_never_changes(state: State) -> None:
-    ended = replace(claimed("build"), state=state, live=(), ended_at=NOW)
+    ended = replace(claimed("build"), state=state, steps=(), ended_at=NOW)
     for event in (
         e.StartRequested(),
         e.Claimed(key=FIRST, worker="ann", reply_to="ann.answers"),
@@ -207,7 +215,7 @@ def test_a_milestone_that_is_lost_too_often_fails() -> None:
     workflow = told(workflow, e.Claimed(key=second, worker="ben"), at=after(70))
     workflow = told(workflow, e.Woken(), at=after(131))
     assert workflow.state is State.FAILED
-    assert "it was lost 2 times" in workflow.reason
+    assert "it did not succeed 2 times" in workflow.reason
 
 
 def test_a_lost_deploy_is_held_for_a_person_and_not_repeated() -> None:
@@ -244,7 +252,9 @@ def test_a_person_says_what_became_of_a_held_deploy(
     assert decision.entries[0].text == f"eve says of deploy: {resolution} (I looked)"
     assert [ended.outcome for ended in decision.ended] == [f"resolved_{resolution}"]
     assert [d.attempt.key for d in decision.dispatches] == (
-        [AttemptKey(generation=generation, position=position, number=1)] if state is State.RUNNING else []
+        [AttemptKey(generation=generation, position=position, number=1 + generation)]
+        if state is State.RUNNING
+        else []
     )
 
 
@@ -254,13 +264,32 @@ def test_progress_is_kept_until_the_worker_says_another() -> None:
     assert [attempt.progress for attempt in silent.live] == [0.5]
 
 
-def test_a_milestone_that_runs_too_long_fails_though_its_worker_lives() -> None:
-    workflow = told(claimed("build"), e.HeartbeatSeen(key=FIRST, worker="ann", run_seconds=100), at=after(50))
-    workflow = told(workflow, e.HeartbeatSeen(key=FIRST, worker="ann"), at=after(99))
-    decision = answered(workflow, e.Woken(), after(100))
-    assert decision.workflow.state is State.FAILED
-    assert "ran longer than 100 s" in decision.workflow.reason
-    assert [ended.outcome for ended in decision.ended] == ["timed_out"]
+def too_long(milestone: str) -> Decision:
+    """Its worker lives, and its time is over at 100 s."""
+    workflow = told(claimed(milestone), e.HeartbeatSeen(key=FIRST, worker="ann", run_seconds=100), at=after(50))
+    heartbeat = e.HeartbeatSeen(key=FIRST, worker="ann", reply_to="ann.answers")
+    return answered(told(workflow, heartbeat, at=after(99)), e.Woken(), after(100))
+
+
+def test_a_milestone_that_runs_too_long_is_stopped_and_then_has_failed() -> None:
+    decision = too_long("deploy")
+    assert decision.workflow.state is State.RUNNING
+    assert [(a.reply_to, a.verdict) for a in decision.answers] == [("ann.answers", "cancel")]
+    stopped = e.MilestoneFailed(key=FIRST, worker="ann", message="stopped", interrupted=True)
+    ended = answered(decision.workflow, stopped, after(105))
+    assert ended.workflow.state is State.FAILED
+    assert "ran longer than 100 s" in ended.workflow.reason
+    assert [ended.outcome for ended in ended.ended] == ["timed_out"]
+
+
+def test_a_result_that_comes_while_its_worker_is_told_to_stop_counts() -> None:
+    done = e.MilestoneCompleted(key=FIRST, worker="ann")
+    assert told(too_long("deploy").workflow, done, at=after(105)).state is State.COMPLETED
+
+
+@pytest.mark.parametrize(("milestone", "state"), [("build", State.FAILED), ("deploy", State.HELD)])
+def test_a_worker_that_does_not_stop_leaves_a_deploy_of_unknown_outcome(milestone: str, state: State) -> None:
+    assert told(too_long(milestone).workflow, e.Woken(), at=after(131)).state is state
 
 
 def test_a_request_that_nobody_takes_is_made_again_until_the_limit() -> None:
@@ -279,7 +308,7 @@ def test_a_request_that_finds_no_queue_waits_longer_each_time_and_then_fails() -
         key = the_attempt(workflow).key
         workflow = told(workflow, e.Undeliverable(key=key, reason="no queue builder"), at=at)
         if workflow.wake_at is not None:
-            assert "no queue builder" in (workflow.wait.text if workflow.wait else "")
+            assert "no queue builder" in the_wait(workflow).text
             pauses.append((workflow.wake_at - at).total_seconds())
             at = workflow.wake_at
             workflow = told(workflow, e.Woken(), at=at)
@@ -299,7 +328,7 @@ def test_what_a_worker_gives_back_unbegun_is_asked_for_again_at_once_also_a_depl
     decision = answered(claimed("deploy"), e.Released(key=FIRST, worker="ann"))
     assert kinds_of(decision) == ["milestone.released", "milestone.requested"]
     assert [dispatch.attempt.key.number for dispatch in decision.dispatches] == [2]
-    assert decision.workflow.losses == 0
+    assert decision.workflow.steps[0].failures == 0
 
 
 @pytest.mark.parametrize(("milestone", "state"), [("build", State.WAITING), ("deploy", State.HELD)])

@@ -19,7 +19,8 @@ from openaperture.domain.notes import (
     rooms_of,
     with_log,
 )
-from openaperture.domain.workflow import Release, State, Workflow
+from openaperture.domain.releases import Release
+from openaperture.domain.workflow import State, Workflow
 
 NOW = datetime(2026, 3, 5, 12, 0, tzinfo=UTC)
 RELEASE = Release(milestones=("config", "build"), deployment_repo="team/shop", source_repo="https://git.test/shop")

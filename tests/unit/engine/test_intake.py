@@ -4,8 +4,8 @@ import pytest
 
 from openaperture.domain import events as e
 from openaperture.domain import messages as m
+from openaperture.domain.attempts import AttemptKey
 from openaperture.domain.errors import BadMessage
-from openaperture.domain.workflow import AttemptKey
 from openaperture.engine.intake import item_of
 from openaperture.engine.tokens import TokenMint
 

@@ -19,8 +19,9 @@ from openaperture.domain.decide import decide
 from openaperture.domain.errors import BadMessage
 from openaperture.domain.messages import OriginalMessage
 from openaperture.domain.milestones import table_of
+from openaperture.domain.releases import Release
 from openaperture.domain.routes import Route
-from openaperture.domain.workflow import Release, State, Wire, Workflow
+from openaperture.domain.workflow import State, Wire, Workflow
 from openaperture.engine.intake import item_of
 from openaperture.engine.originals import recorded_fields
 from openaperture.engine.outbox import EMAIL_QUEUE, NOTES_QUEUE, OutboxWriter

@@ -20,8 +20,9 @@ from openaperture.domain.errors import (
     UnusableAnswer,
 )
 from openaperture.domain.milestones import table_of
+from openaperture.domain.releases import Release
 from openaperture.domain.routes import Route
-from openaperture.domain.workflow import Release, State, Workflow
+from openaperture.domain.workflow import State, Workflow
 from openaperture.engine.decider import Decider
 from openaperture.engine.intake import Item
 from openaperture.engine.outbox import OutboxWriter

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from openaperture.domain import events as e
+from openaperture.domain.attempts import AttemptKey
 from openaperture.domain.errors import (
     AccessRefused,
     BrokerUnavailable,
@@ -18,8 +19,9 @@ from openaperture.domain.errors import (
     UnusableAnswer,
 )
 from openaperture.domain.milestones import table_of
+from openaperture.domain.releases import Release
 from openaperture.domain.routes import Need, Route
-from openaperture.domain.workflow import AttemptKey, Origin, Release
+from openaperture.domain.workflow import Origin, Step, Wire
 from openaperture.engine.senders import (
     MAX_NOTICE_TRIES,
     Handled,
@@ -163,7 +165,8 @@ def errand(number: int = 1) -> OutboxRow:
 
 async def test_the_way_that_was_found_is_told_to_the_workflow(place: Place) -> None:
     release = Release(milestones=("build",), build_messaging_exchange_id=7)
-    await place.store().commit([creation("w", of={"release": release, "etcd_token": "t"})])
+    of = {"release": release, "etcd_token": "t", "wire": Wire.TERMS}
+    await place.store().commit([creation("w", of=of)])
     signposts = Signposts()
     handled = await finder(place, signposts)(errand())
     assert [item.event for item in handled.items] == [e.Routed(key=KEY, route=ROUTE)]
@@ -174,6 +177,16 @@ async def test_the_way_that_was_found_is_told_to_the_workflow(place: Place) -> N
         7,
         "t",
     )
+    assert not need.own_by_default
+
+
+async def test_workers_of_ours_register_nowhere_and_go_where_a_milestone_before_them_said(place: Place) -> None:
+    outputs = {"config": {"etcd_token": "old"}, "build": {"etcd_token": "t", "wheel": "shop.whl"}}
+    await place.store().commit([creation("w", of={"outputs": outputs})])
+    signposts = Signposts()
+    await finder(place, signposts)(errand())
+    [need] = signposts.asked
+    assert (need.module_type, need.etcd_token, need.own_by_default) == (None, "t", True)
 
 
 async def test_where_there_is_no_way_the_workflow_is_told_why(place: Place) -> None:
@@ -215,7 +228,7 @@ async def test_a_schedule_is_told_to_the_orchestrators_that_the_start_names(
     place: Place, origin: Origin | None, asked: tuple[Any, ...]
 ) -> None:
     of = {
-        "live": (attempt(milestone="scheduled"),),
+        "steps": (Step(milestone="scheduled", live=attempt(milestone="scheduled")),),
         "release": Release(milestones=("scheduled",)),
         "origin": origin,
     }

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openaperture.domain.workflow import AttemptKey
+from openaperture.domain.attempts import AttemptKey
 from openaperture.engine.tokens import TokenMint
 
 KEY = AttemptKey(generation=0, position=1, number=2)

@@ -13,16 +13,20 @@ from openaperture.client import ManagerClient
 from openaperture.codecs import json as json_codec
 from openaperture.codecs import terms
 from openaperture.domain import events as e
+from openaperture.domain.attempts import AttemptKey
 from openaperture.domain.milestones import table_of
-from openaperture.domain.workflow import AttemptKey
 from openaperture.engine.decider import Decider
 from openaperture.engine.intake import Item
 from openaperture.engine.outbox import OutboxWriter
 from openaperture.engine.requests import Identity, RequestBuilder
+from openaperture.engine.revisions import Revisions
 from openaperture.engine.tokens import TokenMint
 from openaperture.engine.verbs import Verbs
 from openaperture.manager import create_app
+from openaperture.manager.parts import Parts
 from openaperture.ports import Address
+from openaperture.stores.directory import SqlDirectory
+from openaperture.stores.foreign import SqlForeign
 from openaperture.stores.sql import SqlStore
 from tests.contract.stores import Told, opened
 
@@ -37,6 +41,7 @@ class Place:
 
     app: FastAPI
     store: SqlStore
+    directory: SqlDirectory
     decider: Decider
     told: Told
     http: httpx.AsyncClient
@@ -76,15 +81,35 @@ def key(position: int = 0, number: int = 1) -> AttemptKey:
 async def opened_manager(folder: Path) -> AsyncGenerator[Place]:
     async with opened(f"sqlite:///{folder / 'manager.db'}") as database:
         store = database.store()
+        directory = SqlDirectory(database.database)
         kinds = table_of()
         identity = Identity(callback=Address(routing_key="callbacks"))
         requests = RequestBuilder(identity, TokenMint("key"), kinds, json_codec.encode, terms.encode_workflow)
         decider = Decider(store, OutboxWriter(requests), kinds, database.told)
-        app = create_app(Verbs(decider, store), store, token=TOKEN, version="1.2.3", observer=database.told)
+        app = create_app(
+            Parts(
+                verbs=Verbs(decider, store, kinds),
+                revisions=Revisions(store),
+                records=store,
+                directory=directory,
+                foreign=SqlForeign(database.database),
+            ),
+            token=TOKEN,
+            version="1.2.3",
+            observer=database.told,
+        )
         transport = httpx.ASGITransport(app=app)
         headers = {"authorization": f"Bearer {TOKEN}"}
         async with (
             httpx.AsyncClient(transport=transport, base_url="http://manager", headers=headers) as http,
             ManagerClient("http://manager", TOKEN, transport=transport) as client,
         ):
-            yield Place(app=app, store=store, decider=decider, told=database.told, http=http, client=client)
+            yield Place(
+                app=app,
+                store=store,
+                directory=directory,
+                decider=decider,
+                told=database.told,
+                http=http,
+                client=client,
+            )

@@ -11,13 +11,18 @@ from msgspec import Struct
 
 from openaperture.client.models import Attempt, Event, EventPage, LogChunk, LogPage, Workflow
 from openaperture.manager.requests import CreateBody
+from tests.unit.manager.old_client import OldClient
 from tests.unit.manager.place import Place
 
 ROOT = Path(__file__).parents[3]
-REFERENCE = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "docs" / "reference" / name for name in ("api.md", "directory.md")]
+REFERENCE = "".join(page.read_text(encoding="utf-8") for page in PAGES)
 SECTIONS: dict[str, str] = dict(
-    re.findall(r"^### ((?:GET|POST) \S+)\n(.*?)(?=^### |\Z)", REFERENCE, re.MULTILINE | re.DOTALL)
+    re.findall(
+        r"^### ((?:GET|POST|PUT|DELETE) \S+)\n(.*?)(?=^#{2,3} |^# |\Z)", REFERENCE, re.MULTILINE | re.DOTALL
+    )
 )
+EVENT_DATA = ("component", "exchange_id", "hostname")
 SHAPES: dict[str, list[type[Struct]]] = {
     "GET /workflows/{workflow_id}": [Workflow],
     "GET /workflows/{workflow_id}/events": [EventPage, Event],
@@ -61,12 +66,39 @@ async def test_the_example_of_a_route_does_what_it_says(place: Place, name: str)
     request, status = _example(SECTIONS[name])
     head, _, body = request.partition("\n")
     method, path = head.split(" ", 1)
-    made = {"execute": place.create, "resolve": place.hold}.get(name.rpartition("/")[2], place.start)
-    url = path.replace("{workflow_id}", await made())
+    url = path.format(**await _made_for(place, name))
     response = await place.http.request(method, url, json=json.loads(body) if body else None)
     assert response.status_code == status, response.text
     for shown in re.findall(r"```json\n(.*?)```", SECTIONS[name], re.DOTALL):
         assert _keys(json.loads(shown)) <= _keys(response.json()) | _fields(name)
+
+
+async def _made_for(place: Place, name: str) -> dict[str, str]:
+    """What the example of a route is about, by the placeholders of its path."""
+    if name.partition(" ")[2].startswith("/workflows"):
+        made = {"execute": place.create, "resolve": place.hold}.get(name.rpartition("/")[2], place.start)
+        made = place.create if name.startswith("DELETE") else made
+        return {"workflow_id": await made()}
+    old = OldClient(place.app)
+    broker = await old.make("/messaging/brokers", {"name": "main"})
+    exchange = await old.make("/messaging/exchanges", {"name": "AWS"})
+    cluster = {"etcd_token": "tok", "messaging_exchange_id": int(exchange), "allow_docker_builds": True}
+    module = {"hostname": "build-1", "type": "builder", "status": "active", "workload": []}
+    event = {"type": "unhandled_exception", "severity": "error", "data": dict.fromkeys(EVENT_DATA)}
+    await old.make("/clusters", cluster)
+    await old.make(f"/messaging/exchanges/{exchange}/modules", module)
+    await old.make("/system_events", event)
+    await old.make(f"/messaging/brokers/{broker}/connections", {"host": "rabbit.example.org"})
+    if not name.startswith("POST"):
+        await old.make(f"/messaging/exchanges/{exchange}/brokers", {"messaging_broker_id": int(broker)})
+    events = (await old.ask("GET", "/system_events")).json()
+    return {
+        "broker_id": broker,
+        "exchange_id": exchange,
+        "etcd_token": "tok",
+        "hostname": "build-1",
+        "event_id": str(events[0]["id"]),
+    }
 
 
 def _example(section: str) -> tuple[str, int]:

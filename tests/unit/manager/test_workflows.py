@@ -92,16 +92,59 @@ async def test_execute_starts_once_and_says_what_fits_afterwards(place: Place) -
     assert (await place.show(workflow_id))["current_step"] == "build"
     second = await place.http.post(f"/workflows/{workflow_id}/execute")
     assert (second.status_code, second.json()["error"]["code"]) == (409, "wrong_state")
-    assert second.json()["error"]["message"].endswith("it can be cancelled")
+    assert second.json()["error"]["message"].endswith("it can be cancelled or paused")
 
 
-async def test_execute_takes_the_overrides_that_the_workflow_has(place: Place) -> None:
-    workflow_id = await place.create(force_build=True, build_messaging_exchange_id=7)
-    other = await place.http.post(f"/workflows/{workflow_id}/execute", json={"build_messaging_exchange_id": 8})
-    assert other.status_code == 400
-    assert "build_messaging_exchange_id" in other.json()["error"]["message"]
-    same = {"force_build": True, "build_messaging_exchange_id": "7", "deploy_messaging_exchange_id": None}
-    assert (await place.http.post(f"/workflows/{workflow_id}/execute", json=same)).status_code == 202
+OVERRIDES = ("force_build", "build_messaging_exchange_id", "deploy_messaging_exchange_id")
+
+
+@pytest.mark.parametrize(
+    ("created", "body", "expected", "options"),
+    [
+        ({}, {}, (None, None, None), None),
+        ({"build_messaging_exchange_id": 7}, {}, (None, 7, None), None),
+        ({}, {"force_build": False}, (False, None, None), (False, None, None)),
+        (
+            {"force_build": True, "build_messaging_exchange_id": 7},
+            {"force_build": None, "build_messaging_exchange_id": "8", "deploy_messaging_exchange_id": ""},
+            (True, 8, None),
+            (None, 8, None),
+        ),
+        (
+            {"execute_options": {"force_build": True, "build_messaging_exchange_id": "7", "mine": 1}},
+            {"force_build": False, "deploy_messaging_exchange_id": 9},
+            (True, 7, None),
+            None,
+        ),
+        (
+            {"execute_options": {"force_build": 1, "build_messaging_exchange_id": "x"}, "force_build": True},
+            {},
+            (True, None, None),
+            None,
+        ),
+    ],
+)
+async def test_execute_takes_overrides_but_for_what_the_workflow_was_stored_with(
+    place: Place, created: dict[str, Any], body: dict[str, Any], expected: Any, options: Any
+) -> None:
+    workflow_id = await place.create(**created)
+    assert (await place.http.post(f"/workflows/{workflow_id}/execute", json=body)).status_code == 202
+    shown = await place.show(workflow_id)
+    assert tuple(shown[name] for name in OVERRIDES) == expected
+    stored = dict(zip(OVERRIDES, options, strict=True)) if options else created.get("execute_options")
+    assert shown["execute_options"] == stored
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"build_messaging_exchange_id": "east"}, {"force_build": "yes"}, {"force": True}, {"force_build": [True]}],
+)
+async def test_an_override_that_makes_no_sense_is_refused_and_nothing_starts(place: Place, body: Any) -> None:
+    workflow_id = await place.create()
+    refused = await place.http.post(f"/workflows/{workflow_id}/execute", json=body)
+    problems = [problem["field"] for problem in refused.json()["error"]["problems"]]
+    assert (refused.status_code, problems) == (400, list(body))
+    assert (await place.show(workflow_id))["state"] == "created"
 
 
 async def test_a_workflow_without_milestones_completes_at_once(place: Place) -> None:
@@ -214,7 +257,7 @@ async def test_a_cancel_ends_what_no_worker_is_at(place: Place) -> None:
     assert response.json()["reason"] == "cancelled by local: wrong branch"
     again = await place.http.post(f"/workflows/{workflow_id}/cancel")
     assert again.status_code == 409
-    assert "nothing can be done to it any more" in again.json()["error"]["message"]
+    assert "it has ended" in again.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(

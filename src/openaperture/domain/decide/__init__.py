@@ -5,115 +5,128 @@ Three rules hold whatever arrives, in whatever order, however often:
   - the position never goes back;
   - every change is written down as an entry that a person can read.
 
-    advance.py    the next milestone, waits, ends      people.py     cancel, resolve
-    workers.py    claims, heartbeats, results          originals.py  answers of workers of the original
-    losses.py     deadlines, losses, dead ends         sending.py    routes, and records that are refused
+    advance.py    positions, waits, ends               people.py     cancel, pause, resolve, approve
+    steps.py      one milestone of a position          originals.py  answers of workers of the original
+    workers.py    claims, heartbeats, results          sending.py    routes, and records that are refused
+    losses.py     deadlines, losses, dead ends         locks.py      what only one workflow may have
+    schedule.py, approvals.py    milestones that no worker does
 """
 
-from dataclasses import replace
 from datetime import datetime
 
 from openaperture.domain import events as e
+from openaperture.domain.attempts import Attempt
 from openaperture.domain.commands import Decision
-from openaperture.domain.decide.advance import created, start
-from openaperture.domain.decide.losses import undeliverable, unsure, wake
+from openaperture.domain.decide.advance import cancelled, enter, fail, settle, start
+from openaperture.domain.decide.approvals import objection_to
+from openaperture.domain.decide.draft import Draft, Kinds
+from openaperture.domain.decide.locks import is_waiting, taken, why_denied
+from openaperture.domain.decide.losses import wake
 from openaperture.domain.decide.originals import handed_over
-from openaperture.domain.decide.people import from_person
-from openaperture.domain.decide.pieces import Kinds, reply
-from openaperture.domain.decide.sending import refused, routed, sent, unsaved
-from openaperture.domain.decide.workers import from_worker, last_words
-from openaperture.domain.history import Entry
+from openaperture.domain.decide.people import from_person, held_step
+from openaperture.domain.decide.sending import of_request, unsaved
+from openaperture.domain.decide.workers import from_worker, last_words, late_result
 from openaperture.domain.moves import accepts, verify
-from openaperture.domain.workflow import Attempt, Workflow
+from openaperture.domain.workflow import Workflow
 
-__all__ = ["Kinds", "decide"]
+__all__ = ["Kinds", "decide", "held_step", "objection_to"]
 
 
 def decide(workflow: Workflow, event: e.Event, now: datetime, kinds: Kinds) -> Decision:
     """Answer one event. A late, repeated or forged one moves nothing, and is recorded."""
-    decision = _answer(workflow, event, now, kinds) if accepts(workflow.state, event) else None
-    if decision is None:
-        return _out_of_place(workflow, event, now)
+    draft = Draft(workflow, now, kinds)
+    if accepts(workflow.state, event) and _answer(draft, event):
+        settle(draft)
+    else:
+        _out_of_place(draft, event)
+    decision = draft.decision()
     verify(workflow.state, event, decision.workflow.state)
-    if decision.ended:
-        closed = replace(decision.workflow, closing=decision.ended[-1].attempt)
-        decision = replace(decision, workflow=closed)
     return decision
 
 
-def _answer(workflow: Workflow, event: e.Event, now: datetime, kinds: Kinds) -> Decision | None:
-    """None for an event that is of another attempt, or of somebody who has no say in this one."""
+def _answer(d: Draft, event: e.Event) -> bool:
+    """False for an event that is of another attempt, or of somebody who has no say in this one."""
     match event:
         case e.Created():
-            return created(workflow, now)
+            _created(d)
         case e.StartRequested():
-            return start(workflow, event, now, kinds)
+            start(d, event.by)
         case e.HandedOver():
-            return handed_over(workflow, event, now, kinds)
+            return handed_over(d, event)
         case e.Woken():
-            return wake(workflow, event, now, kinds)
-        case e.CancelRequested() | e.Resolved():
-            return from_person(workflow, event, now, kinds)
+            wake(d, event.heard_seconds)
+        case e.LocksGranted() | e.LockDenied():
+            return _of_locks(d, event)
         case e.Unsaved():
-            return unsaved(workflow, event, now)
+            unsaved(d, event)
         case e.Forged():
-            return None
+            return False
         case e.Undeliverable() | e.Routed() | e.RouteRefused() | e.Sent() | e.Unsure():
-            return _of_request(workflow, event, now, kinds)
+            of_request(d, event)
+        case _ if not isinstance(event, e.FromWorker):
+            from_person(d, event)
         case _:
-            attempt = workflow.find_attempt(event.key)
-            if attempt is None or not _may_speak(event.worker, attempt):
-                return None
-            return from_worker(workflow, attempt, event, now, kinds)
+            return _of_worker(d, event)
+    return True
 
 
-def _of_request(workflow: Workflow, event: e.OfRequest, now: datetime, kinds: Kinds) -> Decision:
-    """What became of a request on its way. Of no meaning once a worker has it, or it was replaced."""
-    attempt = workflow.find_attempt(event.key)
-    if attempt is None or attempt.worker is not None:
-        return Decision(workflow=workflow)
-    match event:
-        case e.Routed():
-            return routed(workflow, attempt, event, now, kinds)
-        case e.RouteRefused():
-            return refused(workflow, attempt, event, now, kinds)
-        case e.Unsure():
-            return unsure(workflow, attempt, event.reason, now)
-        case e.Sent():
-            return sent(workflow, attempt, now, kinds)
-        case e.Undeliverable():
-            return undeliverable(workflow, attempt, event.reason, now)
+def _of_worker(d: Draft, event: e.FromWorker) -> bool:
+    step = d.workflow.find_step(event.key)
+    if step is None or step.live is None or not _may_speak(event.worker, step.live):
+        return False
+    if step.unknown and isinstance(event, e.Claimed):
+        # It may have been begun already.
+        return False
+    from_worker(d, step, step.live, event)
+    return True
 
 
-def _out_of_place(workflow: Workflow, event: e.Event, now: datetime) -> Decision:
+def _created(d: Draft) -> None:
+    if not d.workflow.version:
+        milestones = ", ".join(d.workflow.release.flat) or "none"
+        d.tell("workflow.created", f"created with the milestones {milestones}")
+
+
+def _of_locks(d: Draft, event: e.OfLocks) -> bool:
+    if not is_waiting(d.workflow):
+        return False
+    if isinstance(event, e.LocksGranted):
+        taken(d, event)
+        enter(d)
+        return True
+    reason = why_denied(event)
+    d.warn("lock.denied", reason, lock=event.name, by=event.by)
+    if event.code == "superseded":
+        d.change(reason=reason)
+        cancelled(d)
+    else:
+        fail(d, reason)
+    return True
+
+
+def _out_of_place(d: Draft, event: e.Event) -> None:
     """Change nothing. What carries meaning is written down; a worker that waits for an answer gets one."""
+    standing = _standing(d.workflow)
     match event:
         case e.Claimed() | e.HeartbeatSeen():
-            answers = reply(event.reply_to, event.key, "void", f"this attempt is over; {_standing(workflow)}")
-            return Decision(workflow=workflow, answers=answers)
+            d.answer(event.reply_to, event.key, "void", f"this attempt is over; {standing}")
         case e.Logged():
-            return last_words(workflow, event, now)
+            last_words(d, event)
         case e.MilestoneCompleted() | e.MilestoneFailed():
-            told = "completed" if isinstance(event, e.MilestoneCompleted) else "failed"
-            text = f'worker {event.worker} says "{told}" of attempt {event.key}, which is over: nothing changes'
-            return Decision(workflow=workflow, entries=(Entry(kind="callback.late", text=text, at=now),))
+            late_result(d, event)
         case e.HandedOver(step=None, failed=False):
-            return _out_of_place(workflow, e.StartRequested(), now)
+            _out_of_place(d, e.StartRequested())
         case e.HandedOver():
             told = "failed" if event.failed else "completed"
             what = f'a worker says "{told}" of {event.step or "nothing"}, which is not what is asked for'
-            text = f"{what}; {_standing(workflow)}: nothing changes"
-            return Decision(workflow=workflow, entries=(Entry(kind="callback.late", text=text, at=now),))
+            d.tell("callback.late", f"{what}; {standing}: nothing changes")
         case e.Forged():
             text = f'refused a callback "{event.claimed_type}" whose token is not of this workflow'
-            return Decision(
-                workflow=workflow, entries=(Entry(kind="callback.forged", text=text, at=now, success=False),)
-            )
+            d.warn("callback.forged", text)
         case e.StartRequested():
-            text = f"start requested again; {_standing(workflow)}: nothing changes"
-            return Decision(workflow=workflow, entries=(Entry(kind="start.repeated", text=text, at=now),))
+            d.tell("start.repeated", f"start requested again; {standing}: nothing changes")
         case _:
-            return Decision(workflow=workflow)
+            pass
 
 
 def _standing(workflow: Workflow) -> str:

@@ -1,197 +1,200 @@
-"""From one milestone to the next, and to the end."""
+"""From one position to the next, and to the end.
+
+A position is one milestone, or a group of them. Whatever happens to one of them ends in `settle`, which looks
+whether the position is over, and where the workflow stands by now.
+"""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
 
-from openaperture.domain import events as e
-from openaperture.domain.commands import Decision, Dispatch
-from openaperture.domain.decide.pieces import Kinds, about, before, end, with_ended
-from openaperture.domain.errors import BadInput
-from openaperture.domain.history import Entry
-from openaperture.domain.milestones import kind_of
-from openaperture.domain.times import elapsed_text, start_time_of
-from openaperture.domain.workflow import Attempt, AttemptKey, State, Wait, Wire, Workflow
-
-
-def created(workflow: Workflow, now: datetime) -> Decision:
-    if workflow.version:
-        return Decision(workflow=workflow)
-    text = f"created with the milestones {', '.join(workflow.release.milestones) or 'none'}"
-    return Decision(workflow=workflow, entries=(Entry(kind="workflow.created", text=text, at=now),))
+from openaperture.domain.decide.approvals import ask_people, void_changed
+from openaperture.domain.decide.draft import Draft, Kinds
+from openaperture.domain.decide.locks import are_due, ask_locks, give_back
+from openaperture.domain.decide.schedule import keep_schedule
+from openaperture.domain.decide.steps import cut_off, request
+from openaperture.domain.releases import MAX_MEMBERS, members_of
+from openaperture.domain.times import elapsed_text
+from openaperture.domain.workflow import Failure, Result, State, Step, Wire, Workflow
 
 
-def start(workflow: Workflow, event: e.StartRequested, now: datetime, kinds: Kinds) -> Decision:
-    begun = replace(workflow, started_at=workflow.started_at or now, position=0)
-    text = "workflow started" + (f" by {event.by}" if event.by else "")
-    return before(enter(begun, now, kinds), Entry(kind="workflow.started", text=text, at=now))
+def start(d: Draft, by: str = "") -> None:
+    d.change(started_at=d.workflow.started_at or d.now)
+    d.tell("workflow.started", "workflow started" + (f" by {by}" if by else ""))
+    if problem := problem_of_milestones(d.workflow, d.kinds):
+        fail(d, problem)
+    else:
+        enter(d)
 
 
 def problem_of_milestones(workflow: Workflow, kinds: Kinds) -> str:
     """Why this list cannot be worked off; empty when it can."""
-    unknown = [name for name in workflow.release.milestones[workflow.position :] if name not in kinds]
-    if not unknown:
-        return ""
-    return (
-        f'milestone "{unknown[0]}" is not known; known are {", ".join(sorted(kinds))}; '
-        f"define it as [milestones.{unknown[0]}] in the orchestrator's configuration"
-    )
+    release = workflow.release
+    entries = (*release.milestones[workflow.position :], *release.on_failure)
+    groups = [entry for entry in entries if not isinstance(entry, str)]
+    unknown = [name for entry in entries for name in members_of(entry) if name not in kinds]
+    if unknown:
+        return (
+            f'milestone "{unknown[0]}" is not known; known are {", ".join(sorted(kinds))}; '
+            f"define it as [milestones.{unknown[0]}] in the orchestrator's configuration"
+        )
+    if groups and workflow.wire is Wire.TERMS:
+        return "workers of the original take no groups of milestones; give them one after the other"
+    for group in groups:
+        if not 0 < len(group) <= MAX_MEMBERS or len(set(group)) < len(group):
+            return f"a group has from 1 to {MAX_MEMBERS} different milestones, unlike ({', '.join(group)})"
+    if release.locks_from is not None and release.position_of(release.locks_from) is None:
+        return f'locks_from names "{release.locks_from}", which is none of the milestones'
+    return ""
 
 
-def enter(workflow: Workflow, now: datetime, kinds: Kinds) -> Decision:
-    """Begin the milestone at the position, or complete when none is left."""
-    fresh = replace(
-        workflow, live=(), wait=None, losses=0, last_number=0, asked_since=now, step_started_at=now, reason=""
-    )
-    if workflow.position >= len(workflow.release.milestones):
-        done = replace(fresh, state=State.COMPLETED, ended_at=now, step_started_at=None)
-        text = f"workflow completed after {elapsed_text(workflow.started_at, now)}"
-        return Decision(workflow=done, entries=(Entry(kind="workflow.completed", text=text, at=now),))
-    if problem := problem_of_milestones(fresh, kinds):
-        return fail(replace(fresh, step_started_at=None), problem, now)
-    milestone = workflow.release.milestones[workflow.position]
-    text = f"milestone {milestone} started"
-    started = Entry(kind="milestone.started", text=text, at=now, details={"milestone": milestone})
-    if kind_of(kinds, milestone).queue is None:
-        return before(keep_schedule(fresh, now, kinds), started)
-    return before(request(fresh, now, kinds), started)
+def enter(d: Draft) -> None:
+    """Come to the milestones at the position, or to the end when none is left."""
+    d.change(steps=(), wait=None, last_number=0, step_started_at=None)
+    workflow = d.workflow
+    if workflow.position >= len(workflow.course):
+        _finish(d)
+    elif workflow.pause is not None:
+        _stand_paused(d)
+    elif are_due(workflow):
+        ask_locks(d)
+    else:
+        begin(d)
 
 
-def request(workflow: Workflow, now: datetime, kinds: Kinds) -> Decision:
-    """Ask a worker for the milestone at the position, as its next attempt."""
-    milestone = workflow.release.milestones[workflow.position]
-    attempt = next_attempt(workflow, now, kinds)
-    text = f"{milestone} requested from queue {kind_of(kinds, milestone).queue}"
-    entry = Entry(kind="milestone.requested", text=text, at=now, details=about(attempt))
-    return Decision(workflow=running(workflow, attempt), entries=(entry,), dispatches=(Dispatch(attempt=attempt),))
+def begin(d: Draft) -> None:
+    """Begin the milestones at the position."""
+    names, generation = d.workflow.members, d.workflow.generation
+    steps = tuple(Step(milestone=name, generation=generation, asked_since=d.now) for name in names)
+    # Running, whatever comes of it: `settle` sees where it stands once all were begun.
+    d.change(steps=steps, step_started_at=d.now, state=State.RUNNING)
+    for name in names:
+        if name in d.workflow.inherited:
+            d.put(d.step(name), result=Result.COMPLETED)
+            parent = d.workflow.lineage.parent_id if d.workflow.lineage else ""
+            d.tell("milestone.skipped", f"{name} was completed by workflow {parent}", milestone=name)
+        else:
+            d.tell("milestone.started", f"milestone {name} started", milestone=name)
+            _begin_step(d, d.step(name))
 
 
-def next_attempt(workflow: Workflow, now: datetime, kinds: Kinds) -> Attempt:
-    milestone = workflow.release.milestones[workflow.position]
-    kind = kind_of(kinds, milestone)
-    # Workers of the original claim nothing. Until the broker has their request, it only has to get there.
-    claims = workflow.wire is Wire.JSON or kind.queue is None
-    pickup_seconds = kind.pickup_seconds if claims else kind.pickup_limit_seconds
-    return Attempt(
-        key=AttemptKey(
-            generation=workflow.generation, position=workflow.position, number=workflow.last_number + 1
-        ),
-        milestone=milestone,
-        requested_at=now,
-        pickup_by=now + timedelta(seconds=pickup_seconds),
-        on_loss=kind.on_loss,
-        run_seconds=kind.run_seconds,
-    )
+def _begin_step(d: Draft, step: Step) -> None:
+    kind = d.kind(step.milestone)
+    if kind.approval is not None:
+        ask_people(d, step, kind.approval)
+    elif kind.queue is None:
+        keep_schedule(d, step)
+    else:
+        request(d, step)
 
 
-def running(workflow: Workflow, attempt: Attempt) -> Workflow:
-    """The workflow with this attempt as the one that it waits for."""
-    return replace(workflow, state=State.RUNNING, wait=None, live=(attempt,), last_number=attempt.key.number)
+def resume(d: Draft) -> None:
+    """Go on with what was not begun while it was paused."""
+    if d.workflow.state is State.PAUSED and not d.workflow.steps:
+        enter(d)
+        return
+    for step in d.workflow.steps:
+        if step.is_idle:
+            request(d, replace(step, asked_since=d.now))
 
 
-def complete(
-    workflow: Workflow, attempt: Attempt, event: e.MilestoneCompleted, now: datetime, kinds: Kinds
-) -> Decision:
-    """The worker of `attempt` has done it: on to the next milestone."""
-    ended = end(attempt, "completed", event.message, now)
-    if workflow.state is State.CANCELLING:
-        return with_ended(cancelled(workflow, now), ended)
-    elapsed = elapsed_text(workflow.step_started_at, now)
-    done = replace(
-        workflow,
-        outputs={**workflow.outputs, attempt.milestone: dict(event.outputs)},
-        source_commit_hash=event.source_commit_hash or workflow.source_commit_hash,
-        notifications_config=event.notifications_config or workflow.notifications_config,
-        step_durations={**workflow.step_durations, attempt.milestone: elapsed},
-        position=workflow.position + 1,
-    )
-    text = f"{attempt.milestone} completed after {elapsed}" + (f": {event.message}" if event.message else "")
-    entry = Entry(
-        kind="milestone.completed",
-        text=text,
-        at=now,
-        details={**about(attempt), "elapsed": elapsed, "outputs": dict(event.outputs)},
-    )
-    return with_ended(before(enter(done, now, kinds), entry), ended)
+def settle(d: Draft) -> None:
+    """Draw the conclusions: leave the position when all its milestones have ended, and say where it stands."""
+    while not d.workflow.ended and d.workflow.steps and all(step.result for step in d.workflow.steps):
+        if d.workflow.state is State.CANCELLING:
+            cancelled(d)
+        else:
+            _leave(d)
+    workflow = d.workflow
+    if workflow.ended or not workflow.steps or workflow.state is State.CANCELLING:
+        return
+    void_changed(d)
+    _stand(d)
 
 
-# ------------------------------------------------------------------------------------------ waiting
+def _leave(d: Draft) -> None:
+    workflow = d.workflow
+    broken = [step for step in workflow.steps if step.result is not Result.COMPLETED]
+    if broken and workflow.failure is None:
+        _fail_because(d, next((step for step in broken if step.result is Result.FAILED), broken[0]))
+        return
+    # What follows a failure goes on whatever becomes of it.
+    d.change(position=workflow.position + 1, inherited=())
+    enter(d)
 
 
-def keep_schedule(workflow: Workflow, now: datetime, kinds: Kinds) -> Decision:
-    """Wait for the start time; once it has come, go on."""
-    text = workflow.release.scheduled_start_time
-    if text is None:
-        reason = "milestone scheduled failed: the workflow has no scheduled_start_time; give one, in UTC"
-        return fail(workflow, reason, now)
-    try:
-        start_at = start_time_of(text)
-    except BadInput as exc:
-        return fail(workflow, f"milestone scheduled failed: {exc}", now)
-    if start_at > now:
-        return wait(workflow, Wait(code="scheduled", text=f"waits for its start time {text}", until=start_at), now)
-    return on_schedule(workflow, now, kinds)
+def _fail_because(d: Draft, step: Step) -> None:
+    workflow = d.workflow
+    reason = f"milestone {step.milestone} failed: {step.failure}"
+    if not workflow.release.on_failure or step.kind is None:
+        fail(d, reason)
+        return
+    failure = Failure(milestone=step.milestone, kind=step.kind, reason=reason, position=workflow.position)
+    follows = ", ".join(workflow.release.on_failure)
+    d.warn("workflow.failing", f"{reason}; now follows {follows}", milestone=step.milestone)
+    d.change(failure=failure, reason=reason, generation=workflow.generation + 1, position=0)
+    enter(d)
 
 
-def on_schedule(workflow: Workflow, now: datetime, kinds: Kinds) -> Decision:
-    """Its start time has come. A workflow of the original tells that to itself, by a message."""
-    milestone = workflow.release.milestones[workflow.position]
-    due = Entry(
-        kind="milestone.due", text="the scheduled start time has come", at=now, details={"milestone": milestone}
-    )
-    if workflow.wire is Wire.TERMS:
-        return before(tell_itself(workflow, now, kinds), due)
-    elapsed = elapsed_text(workflow.step_started_at, now)
-    passed = replace(
-        workflow,
-        position=workflow.position + 1,
-        step_durations={**workflow.step_durations, milestone: elapsed},
-    )
-    return before(enter(passed, now, kinds), due)
+def _stand(d: Draft) -> None:
+    """The state that its milestones add up to."""
+    workflow = d.workflow
+    unknown = next((step.unknown for step in workflow.steps if step.unknown), "")
+    failing = workflow.failure.reason if workflow.failure else ""
+    if unknown:
+        d.change(state=State.HELD, reason=unknown)
+    elif any(step.live for step in workflow.steps):
+        d.change(state=State.RUNNING, reason=failing)
+    elif any(step.wait for step in workflow.steps):
+        d.change(state=State.WAITING, reason=failing)
+    else:
+        _stand_paused(d)
 
 
-def tell_itself(workflow: Workflow, now: datetime, kinds: Kinds, *, again: bool = False) -> Decision:
-    """A message to the orchestrators that started it, which brings it back here, or to one of theirs.
-
-    `again`: the schedule is to be looked at once more, after a wait.
-    """
-    attempt = replace(next_attempt(workflow, now, kinds), again=again)
-    return Decision(workflow=running(workflow, attempt), dispatches=(Dispatch(attempt=attempt),))
-
-
-def wait(workflow: Workflow, reason: Wait, now: datetime) -> Decision:
-    waiting = replace(workflow, state=State.WAITING, live=(), wait=reason)
-    entry = Entry(
-        kind="workflow.waiting",
-        text=reason.text,
-        at=now,
-        details={"code": reason.code, "until": reason.until.isoformat()},
-    )
-    return Decision(workflow=waiting, entries=(entry,))
+def _stand_paused(d: Draft) -> None:
+    """Only what a pause keeps from being begun has neither a worker, nor a wait, nor an end."""
+    workflow = d.workflow
+    if workflow.state is State.PAUSED or workflow.pause is None:
+        return
+    why = f": {workflow.pause.reason}" if workflow.pause.reason else ""
+    reason = f"paused by {workflow.pause.by}{why}"
+    d.change(state=State.PAUSED, reason=reason)
+    text = f'{reason}; before {workflow.current_milestone}; "openaperture resume {workflow.id}" lets it go on'
+    d.tell("workflow.paused", text)
 
 
 # --------------------------------------------------------------------------------------------- ends
 
 
-def fail(workflow: Workflow, reason: str, now: datetime) -> Decision:
-    failed = replace(workflow, state=State.FAILED, live=(), wait=None, cancel_by=None, reason=reason, ended_at=now)
-    milestone = workflow.current_milestone
-    if workflow.step_started_at and milestone is not None and milestone not in failed.step_durations:
-        elapsed = elapsed_text(workflow.step_started_at, now)
-        failed = replace(failed, step_durations={**failed.step_durations, milestone: elapsed})
-    entry = Entry(kind="workflow.failed", text=reason, at=now, success=False)
-    return Decision(workflow=failed, entries=(entry,))
+def _finish(d: Draft) -> None:
+    failure = d.workflow.failure
+    if failure is not None:
+        fail(d, failure.reason)
+        return
+    _end(d, State.COMPLETED, "")
+    d.tell("workflow.completed", f"workflow completed after {elapsed_text(d.workflow.started_at, d.now)}")
 
 
-def fail_milestone(workflow: Workflow, attempt: Attempt, outcome: str, message: str, now: datetime) -> Decision:
-    elapsed = elapsed_text(workflow.step_started_at, now)
-    timed = replace(workflow, step_durations={**workflow.step_durations, attempt.milestone: elapsed})
-    text = f"{attempt.milestone} {outcome.replace('_', ' ')} after {elapsed}: {message}"
-    entry = Entry(kind=f"milestone.{outcome}", text=text, at=now, success=False, details=about(attempt))
-    decision = fail(timed, f"milestone {attempt.milestone} failed: {message}", now)
-    return with_ended(before(decision, entry), end(attempt, outcome, message, now))
+def fail(d: Draft, reason: str) -> None:
+    """It ends without success."""
+    workflow = d.workflow
+    if workflow.step_started_at is not None:
+        elapsed = elapsed_text(workflow.step_started_at, d.now)
+        d.change(step_durations={**dict.fromkeys(workflow.members, elapsed), **workflow.step_durations})
+    _end(d, State.FAILED, reason)
+    d.warn("workflow.failed", reason)
 
 
-def cancelled(workflow: Workflow, now: datetime) -> Decision:
-    gone = replace(workflow, state=State.CANCELLED, live=(), wait=None, cancel_by=None, ended_at=now)
-    entry = Entry(kind="workflow.cancelled", text=workflow.reason, at=now, success=False)
-    return Decision(workflow=gone, entries=(entry,))
+def cancelled(d: Draft) -> None:
+    """It ends because somebody cancelled it."""
+    reason = d.workflow.reason
+    _end(d, State.CANCELLED, reason)
+    d.warn("workflow.cancelled", reason)
+
+
+def _end(d: Draft, state: State, reason: str) -> None:
+    for step in d.workflow.steps:
+        if step.live is not None:
+            cut_off(d, step, "cancelled", reason)
+    give_back(d)
+    failure = d.workflow.failure
+    position = failure.position if failure else d.workflow.position
+    d.change(state=state, reason=reason, ended_at=d.now, position=position, steps=(), wait=None, pause=None)

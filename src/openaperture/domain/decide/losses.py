@@ -1,24 +1,15 @@
-"""What happens when nothing happens: deadlines, losses, requests that reach nobody."""
+"""What happens when nothing happens: waits that end, deadlines that pass, requests that reach nobody."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
-from zlib import crc32
 
-from openaperture.domain import events as e
-from openaperture.domain.commands import Decision
-from openaperture.domain.decide.advance import (
-    cancelled,
-    fail,
-    fail_milestone,
-    keep_schedule,
-    request,
-    tell_itself,
-    wait,
-)
-from openaperture.domain.decide.pieces import Kinds, about, before, end, with_ended
-from openaperture.domain.history import Entry
-from openaperture.domain.milestones import OnLoss, kind_of
-from openaperture.domain.workflow import Attempt, State, Wait, Wire, Workflow
+from openaperture.domain.attempts import Attempt, Stop
+from openaperture.domain.decide.advance import fail as fail_workflow
+from openaperture.domain.decide.approvals import expire
+from openaperture.domain.decide.draft import Draft, about
+from openaperture.domain.decide.schedule import keep_schedule, tell_itself
+from openaperture.domain.decide.steps import back_off, cut_off, fail, hold, lose, request, stop, stopped
+from openaperture.domain.milestones import FailureKind, OnLoss
+from openaperture.domain.workflow import State, Step, Wire
 
 HEARD_SHARE = 0.5
 """Of the time between two heartbeats at most: a worker sends one at every third of it."""
@@ -26,104 +17,105 @@ UNDELIVERABLE_LIMIT_SECONDS = 300.0
 """How long a request may find no queue before its milestone fails."""
 
 
-def wake(workflow: Workflow, event: e.Woken, now: datetime, kinds: Kinds) -> Decision:
-    """Do what is due by now: the end of a wait, of a cancel's grace, or a deadline of the attempt."""
-    if workflow.cancel_by is not None and workflow.cancel_by <= now:
-        ended = [end(a, "cancelled", "its worker did not answer the cancel", now) for a in workflow.live]
-        return with_ended(cancelled(workflow, now), *ended)
-    if workflow.state is State.CANCELLING:
-        return Decision(workflow=workflow)
-    if workflow.wait is not None and workflow.wait.until <= now:
-        return _end_wait(workflow, workflow.wait, now, kinds)
-    for attempt in workflow.live:
-        if event.heard_seconds < kind_of(kinds, attempt.milestone).heartbeat_seconds * HEARD_SHARE:
-            # Its worker may have said something that waits in the queue, or could not be sent.
-            continue
-        if attempt.run_until is not None and attempt.run_until <= now:
-            message = f"it ran longer than {attempt.run_seconds:.0f} s"
-            return fail_milestone(workflow, attempt, "timed_out", message, now)
-        if attempt.alive_until is not None and attempt.alive_until <= now:
-            return lose(workflow, attempt, f"worker {attempt.worker} stopped answering", now, kinds)
-        if attempt.pickup_by is not None and attempt.pickup_by <= now:
-            return _unclaimed(workflow, attempt, now, kinds)
-    return Decision(workflow=workflow)
+def wake(d: Draft, heard_seconds: float) -> None:
+    """Do what is due by now: the end of a wait, or a deadline of an attempt."""
+    waited = d.workflow.wait
+    if waited is not None and waited.until <= d.now:
+        fail_workflow(d, f"it {waited.text} for too long; see who has it, and start the workflow again")
+        return
+    for milestone in [step.milestone for step in d.workflow.steps]:
+        step = d.step(milestone)
+        if step.wait is not None and step.wait.until <= d.now:
+            _end_wait(d, step)
+        elif step.live is not None and not step.unknown:
+            _judge(d, step, step.live, heard_seconds)
 
 
-def _end_wait(workflow: Workflow, waited: Wait, now: datetime, kinds: Kinds) -> Decision:
-    if kind_of(kinds, workflow.release.milestones[workflow.position]).queue is not None:
-        return request(workflow, now, kinds)
-    if waited.code == "scheduled" and workflow.wire is Wire.TERMS:
-        return tell_itself(workflow, now, kinds, again=True)
-    return keep_schedule(workflow, now, kinds)
+def _end_wait(d: Draft, step: Step) -> None:
+    kind = d.kind(step.milestone)
+    if kind.approval is not None:
+        expire(d, step, kind.approval)
+    elif kind.queue is not None:
+        request(d, step)
+    elif d.workflow.wire is Wire.TERMS:
+        tell_itself(d, step, again=True)
+    else:
+        keep_schedule(d, step)
 
 
-def lose(workflow: Workflow, attempt: Attempt, message: str, now: datetime, kinds: Kinds) -> Decision:
-    """The worker is gone or was stopped: ask another one where that is safe, else ask a person."""
-    entry = Entry(
-        kind="milestone.lost",
-        text=f"{attempt.milestone} lost: {message}",
-        at=now,
-        success=False,
-        details=about(attempt),
-    )
-    if attempt.on_loss is OnLoss.HOLD:
-        return before(_hold(workflow, attempt, message, now), entry)
-    ended = end(attempt, "lost", message, now)
-    losses = workflow.losses + 1
-    limit = kind_of(kinds, attempt.milestone).max_attempts
-    if losses >= limit:
-        reason = f"milestone {attempt.milestone} failed: it was lost {losses} times, last: {message}"
-        return with_ended(before(fail(workflow, reason, now), entry), ended)
-    seconds = _backoff_seconds(workflow.id, losses)
-    text = f"{attempt.milestone} was lost and is tried again in {seconds:.0f} s (loss {losses} of {limit})"
-    backoff = Wait(code="backoff", text=text, until=now + timedelta(seconds=seconds))
-    return with_ended(before(wait(replace(workflow, losses=losses, asked_since=now), backoff, now), entry), ended)
+def _judge(d: Draft, step: Step, attempt: Attempt, heard_seconds: float) -> None:
+    """Which of its deadlines has passed?"""
+    order = attempt.stop
+    if order is not None and order.kind is FailureKind.CANCELLED and order.by <= d.now:
+        _not_stopped(d, step, attempt, order)
+    elif heard_seconds < d.kind(step.milestone).heartbeat_seconds * HEARD_SHARE:
+        # Its worker may have said something that waits in the queue, or could not be sent.
+        return
+    elif order is not None:
+        if order.by <= d.now:
+            _not_stopped(d, step, attempt, order)
+    elif attempt.run_until is not None and attempt.run_until <= d.now:
+        _run_out(d, step, attempt)
+    elif attempt.alive_until is not None and attempt.alive_until <= d.now:
+        lose(d, step, attempt, f"worker {attempt.worker} stopped answering")
+    elif attempt.pickup_by is not None and attempt.pickup_by <= d.now:
+        _unclaimed(d, step, attempt)
 
 
-def _hold(workflow: Workflow, attempt: Attempt, message: str, now: datetime) -> Decision:
-    """The attempt stays current: should its worker come back with an answer, that answer counts."""
-    reason = (
-        f"the outcome of {attempt.milestone} is unknown ({message}); look at the target, then say "
-        f'"openaperture resolve {workflow.id} worked", "failed" or "again"'
-    )
-    held = replace(workflow, state=State.HELD, reason=reason)
-    return Decision(workflow=held, entries=(Entry(kind="workflow.held", text=reason, at=now, success=False),))
+def _run_out(d: Draft, step: Step, attempt: Attempt) -> None:
+    """It runs for too long. A worker of ours is told to stop; one of the original hears nothing of that."""
+    reason = f"it ran longer than {attempt.run_seconds:.0f} s"
+    if attempt.worker is not None:
+        stop(d, step, FailureKind.TIMED_OUT, reason)
+    elif attempt.on_loss is OnLoss.HOLD:
+        hold(d, step, reason)
+    else:
+        fail(d, step, FailureKind.TIMED_OUT, "timed_out", reason)
 
 
-def unsure(workflow: Workflow, attempt: Attempt, reason: str, now: datetime) -> Decision:
+def _not_stopped(d: Draft, step: Step, attempt: Attempt, order: Stop) -> None:
+    """It was told to stop, and its worker did not answer."""
+    silence = f"{order.reason}, and its worker did not answer when it was told to stop"
+    if d.workflow.state is State.CANCELLING:
+        cut_off(d, step, "cancelled", "its worker did not answer the cancel")
+    elif attempt.on_loss is OnLoss.HOLD:
+        hold(d, step, silence)
+    else:
+        stopped(d, step, replace(order, reason=silence), "nobody knows how far it got")
+
+
+def undeliverable(d: Draft, step: Step, attempt: Attempt, reason: str) -> None:
+    """No queue took the request: try again for a while, then fail."""
+    asked = (d.now - (step.asked_since or d.now)).total_seconds()
+    if asked >= UNDELIVERABLE_LIMIT_SECONDS:
+        message = f"its request found no queue for {asked:.0f} s: {reason}"
+        fail(d, step, FailureKind.UNDELIVERABLE, "undeliverable", message)
+        return
+    d.end(attempt, "undeliverable", reason)
+    text = f"{step.milestone} cannot be requested: {reason}"
+    back_off(d, step, "undeliverable", min(attempt.key.number, 5), text)
+
+
+def unsure(d: Draft, step: Step, attempt: Attempt, reason: str) -> None:
     """It may be under way. What may be done twice is asked for again; for the rest a person has to look."""
     if attempt.on_loss is OnLoss.RETRY:
-        return undeliverable(workflow, attempt, reason, now)
-    return _hold(workflow, attempt, reason, now)
+        undeliverable(d, step, attempt, reason)
+    else:
+        hold(d, step, reason)
 
 
-def undeliverable(workflow: Workflow, attempt: Attempt, reason: str, now: datetime) -> Decision:
-    """No queue took the request: try again for a while, then fail."""
-    ended = end(attempt, "undeliverable", reason, now)
-    asked = (now - (workflow.asked_since or now)).total_seconds()
-    if asked >= UNDELIVERABLE_LIMIT_SECONDS:
-        text = f"milestone {attempt.milestone} failed: its request found no queue for {asked:.0f} s: {reason}"
-        return with_ended(fail(workflow, text, now), ended)
-    seconds = _backoff_seconds(workflow.id, min(attempt.key.number, 5))
-    text = f"{attempt.milestone} cannot be requested: {reason}; tried again in {seconds:.0f} s"
-    backoff = Wait(code="undeliverable", text=text, until=now + timedelta(seconds=seconds))
-    return with_ended(wait(workflow, backoff, now), ended)
-
-
-def _backoff_seconds(workflow_id: str, tries: int) -> float:
-    """1, 2, 4 … 60 s, and up to half more, differing by workflow so that a crowd does not return at once."""
-    return min(60.0, 2.0 ** (tries - 1)) * (1 + (crc32(workflow_id.encode()) % 1000) / 2000)
-
-
-def _unclaimed(workflow: Workflow, attempt: Attempt, now: datetime, kinds: Kinds) -> Decision:
+def _unclaimed(d: Draft, step: Step, attempt: Attempt) -> None:
     """Nobody took it, so nothing ran: asking again is safe for every kind. Old copies are void."""
-    kind = kind_of(kinds, attempt.milestone)
-    asked = (now - (workflow.asked_since or now)).total_seconds()
-    ended = end(attempt, "unclaimed", f"nobody took it for {asked:.0f} s", now)
+    kind = d.kind(step.milestone)
+    asked = (d.now - (step.asked_since or d.now)).total_seconds()
     if kind.queue is None:
-        return with_ended(keep_schedule(workflow, now, kinds), ended)
+        d.end(attempt, "unclaimed", f"nobody took it for {asked:.0f} s")
+        keep_schedule(d, step)
+        return
     message = f"no worker of queue {kind.queue} took it for {asked:.0f} s"
     if asked >= kind.pickup_limit_seconds:
-        return fail_milestone(workflow, attempt, "unclaimed", f"{message}; start one that serves it", now)
-    entry = Entry(kind="milestone.unclaimed", text=f"{attempt.milestone}: {message}", at=now, success=False)
-    return with_ended(before(request(workflow, now, kinds), entry), ended)
+        fail(d, step, FailureKind.UNDELIVERABLE, "unclaimed", f"{message}; start one that serves it")
+        return
+    d.end(attempt, "unclaimed", message)
+    d.warn("milestone.unclaimed", f"{step.milestone}: {message}", **about(attempt))
+    request(d, step)

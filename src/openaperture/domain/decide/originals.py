@@ -9,88 +9,92 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from openaperture.domain import events as e
-from openaperture.domain.commands import Decision
-from openaperture.domain.decide.advance import complete, fail, keep_schedule, problem_of_milestones, start
-from openaperture.domain.decide.pieces import Kinds, before, end, with_ended
-from openaperture.domain.decide.workers import failed
-from openaperture.domain.history import Entry
-from openaperture.domain.milestones import kind_of
-from openaperture.domain.workflow import Attempt, AttemptKey, State, Wire, Workflow
+from openaperture.domain.attempts import Attempt, AttemptKey
+from openaperture.domain.decide.advance import fail, problem_of_milestones, start
+from openaperture.domain.decide.draft import Draft
+from openaperture.domain.decide.schedule import keep_schedule
+from openaperture.domain.decide.workers import done, failed
+from openaperture.domain.workflow import State, Step, Wire, Workflow
 
 UNKNOWN_TIME = datetime.fromisoformat("0001-01-01T00:00:00+00:00")
 """The request time of an attempt that was taken over from a message without a `step_time`."""
 
 
-def handed_over(workflow: Workflow, event: e.HandedOver, now: datetime, kinds: Kinds) -> Decision | None:
-    """None when it answers no request that is out."""
+def handed_over(d: Draft, event: e.HandedOver) -> bool:
+    """False when it answers no request that is out."""
+    workflow = d.workflow
     if workflow.wire is not Wire.TERMS:
-        return None
+        return False
     if workflow.state is not State.CREATED:
-        attempt = _find_asked(workflow, event, kinds)
-        return None if attempt is None else _answer(workflow, attempt, event, now, kinds)
+        step = _find_asked(d, event)
+        if step is not None and step.live is not None:
+            _answer(d, step, step.live, event)
+        return step is not None
     if event.step is None and not event.failed:
-        return start(workflow, e.StartRequested(), now, kinds)
-    return _take_up(workflow, event, now, kinds) if workflow.version == 0 else None
+        start(d)
+        return True
+    if workflow.version == 0:
+        _take_up(d, event)
+    return workflow.version == 0
 
 
-def _find_asked(workflow: Workflow, event: e.HandedOver, kinds: Kinds) -> Attempt | None:
-    """The attempt that was asked for at that time. A schedule is asked for under the step before it as well."""
+def _find_asked(d: Draft, event: e.HandedOver) -> Step | None:
+    """The step that was asked for at that time. A schedule is asked for under the step before it as well."""
     asked_at = event.step_time or UNKNOWN_TIME
-    for attempt in workflow.live:
-        same_step = attempt.milestone == event.step or kind_of(kinds, attempt.milestone).queue is None
-        if attempt.requested_at == asked_at and same_step:
-            return attempt
+    for step in d.workflow.steps:
+        same_step = step.milestone == event.step or d.kind(step.milestone).queue is None
+        if step.live is not None and step.live.requested_at == asked_at and same_step:
+            return step
     return None
 
 
-def _take_up(workflow: Workflow, event: e.HandedOver, now: datetime, kinds: Kinds) -> Decision:
+def _take_up(d: Draft, event: e.HandedOver) -> None:
     """Go on with a workflow that somebody else began."""
-    milestones = workflow.release.milestones
+    milestones = d.workflow.release.milestones
     text = f"taken over at {event.step or 'no milestone'} from a message of an orchestrator of the original"
-    entry = Entry(kind="workflow.taken_over", text=text, at=now)
-    begun = replace(workflow, started_at=workflow.started_at or now, step_started_at=event.step_time)
-    problem = problem_of_milestones(begun, kinds)
+    d.tell("workflow.taken_over", text)
+    d.change(started_at=d.workflow.started_at or d.now, step_started_at=event.step_time)
+    problem = problem_of_milestones(d.workflow, d.kinds)
     if not problem and event.step not in milestones:
         problem = (
             f'the message says that "{event.step}" was done, which is none of the milestones '
-            f"{', '.join(milestones) or '(there are none)'}; start the workflow again"
+            f"{', '.join(d.workflow.release.flat) or '(there are none)'}; start the workflow again"
         )
     if problem:
-        return before(fail(_ignoring_position(begun), problem, now), entry)
+        d.change(position=len(milestones))  # where it stands is unknown: no milestone is blamed
+        fail(d, problem)
+        return
     position = milestones.index(event.step or "")
-    attempt = _attempt_of(event, position, now, kinds)
-    asked = replace(begun, position=position, last_number=1, live=(attempt,), asked_since=now)
-    return before(_answer(asked, attempt, event, now, kinds), entry)
+    attempt = _attempt_of(d, event, position)
+    step = Step(milestone=attempt.milestone, live=attempt, asked_since=d.now)
+    d.change(position=position, last_number=1, steps=(step,), state=State.RUNNING)
+    _answer(d, step, attempt, event)
 
 
-def _ignoring_position(workflow: Workflow) -> Workflow:
-    """Where it stands is unknown: no milestone is blamed."""
-    return replace(workflow, position=len(workflow.release.milestones))
-
-
-def _attempt_of(event: e.HandedOver, position: int, now: datetime, kinds: Kinds) -> Attempt:
-    kind = kind_of(kinds, event.step or "")
+def _attempt_of(d: Draft, event: e.HandedOver, position: int) -> Attempt:
+    kind = d.kind(event.step or "")
     return Attempt(
         key=AttemptKey(generation=0, position=position, number=1),
         milestone=kind.name,
         requested_at=event.step_time or UNKNOWN_TIME,
         pickup_by=None,
-        run_until=now + timedelta(seconds=kind.run_seconds),
+        run_until=d.now + timedelta(seconds=kind.run_seconds),
         on_loss=kind.on_loss,
         run_seconds=kind.run_seconds,
     )
 
 
-def _answer(workflow: Workflow, attempt: Attempt, event: e.HandedOver, now: datetime, kinds: Kinds) -> Decision:
-    told = _with_what_it_brings(workflow, event)
+def _answer(d: Draft, step: Step, attempt: Attempt, event: e.HandedOver) -> None:
+    d.workflow = _with_what_it_brings(d.workflow, event)
     if event.failed:
         last = f": {event.event_log[-1]}" if event.event_log else ""
         message = f"a worker reported a failure{last}"
-        return failed(told, attempt, e.MilestoneFailed(key=attempt.key, worker=None, message=message), now, kinds)
-    if kind_of(kinds, attempt.milestone).queue is None and event.step != attempt.milestone:
-        looked = end(attempt, "completed", "the schedule is looked at again", now)
-        return with_ended(keep_schedule(told, now, kinds), looked)
-    return complete(told, attempt, e.MilestoneCompleted(key=attempt.key, worker=None), now, kinds)
+        failed(d, step, attempt, e.MilestoneFailed(key=attempt.key, worker=None, message=message))
+    elif d.kind(attempt.milestone).queue is None and event.step != attempt.milestone:
+        d.end(attempt, "completed", "the schedule is looked at again")
+        keep_schedule(d, replace(step, live=None))
+    else:
+        done(d, step, e.MilestoneCompleted(key=attempt.key, worker=None))
 
 
 def _with_what_it_brings(workflow: Workflow, event: e.HandedOver) -> Workflow:

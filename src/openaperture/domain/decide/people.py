@@ -1,54 +1,104 @@
 """What people decide."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
 
 from openaperture.domain import events as e
-from openaperture.domain.commands import Decision
-from openaperture.domain.decide.advance import cancelled, enter, fail
-from openaperture.domain.decide.pieces import Kinds, before, end, reply, with_ended
-from openaperture.domain.history import Entry
-from openaperture.domain.workflow import State, Workflow
+from openaperture.domain.decide.advance import cancelled, resume
+from openaperture.domain.decide.approvals import objection_to, vote
+from openaperture.domain.decide.draft import Draft
+from openaperture.domain.decide.locks import forced
+from openaperture.domain.decide.steps import cut_off, fail, request, stop, take_time
+from openaperture.domain.milestones import FailureKind
+from openaperture.domain.workflow import Pause, Result, State, Step, Workflow
 
-CANCEL_GRACE_SECONDS = 30.0
-"""How long a worker may take to stop before a cancelled workflow ends without its word."""
 
-
-def from_person(
-    workflow: Workflow, event: e.CancelRequested | e.Resolved, now: datetime, kinds: Kinds
-) -> Decision:
+def from_person(d: Draft, event: e.FromPerson) -> None:
     match event:
         case e.CancelRequested():
-            return _cancel(workflow, event, now)
+            _cancel(d, event)
+        case e.PauseRequested():
+            _pause(d, event)
+        case e.ResumeRequested():
+            _resume(d, event)
+        case e.Voted():
+            if not objection_to(d.workflow, event, d.kinds):
+                vote(d, event)
         case e.Resolved():
-            return _resolve(workflow, event, now, kinds)
+            if (step := held_step(d.workflow, event.milestone)) is not None:
+                _resolve(d, step, event)
+        case e.LockForced():
+            if event.name in d.workflow.lock_tokens:
+                forced(d, event)
 
 
-def _cancel(workflow: Workflow, event: e.CancelRequested, now: datetime) -> Decision:
+def _why(reason: str) -> str:
+    return f": {reason}" if reason else ""
+
+
+def _cancel(d: Draft, event: e.CancelRequested) -> None:
     """Effective at once; a worker that is at it is told, and has a moment to stop."""
-    reason = f"cancelled by {event.by}" + (f": {event.reason}" if event.reason else "")
-    asked = replace(workflow, reason=reason)
-    at_work = [a for a in workflow.live if a.worker is not None and workflow.state is State.RUNNING]
-    if not at_work:
-        ended = [end(attempt, "cancelled", reason, now) for attempt in workflow.live]
-        return with_ended(cancelled(asked, now), *ended)
-    stopping = replace(asked, state=State.CANCELLING, cancel_by=now + timedelta(seconds=CANCEL_GRACE_SECONDS))
-    entry = Entry(kind="workflow.cancelling", text=f"{reason}; its worker was told to stop", at=now)
-    answers = [answer for a in at_work for answer in reply(a.reply_to, a.key, "cancel", reason)]
-    return Decision(workflow=stopping, entries=(entry,), answers=tuple(answers))
+    if d.workflow.state is State.CANCELLING and not event.force:
+        return
+    reason = f"cancelled by {event.by}{_why(event.reason)}"
+    d.change(reason=reason)
+    for step in d.workflow.steps:
+        if event.force and step.result is None:
+            cut_off(d, step, "cancelled", reason)
+        elif step.live is not None and step.live.stop is not None:
+            d.put(step, live=replace(step.live, stop=replace(step.live.stop, kind=FailureKind.CANCELLED)))
+        else:
+            stop(d, step, FailureKind.CANCELLED, reason)
+    if d.workflow.live:
+        d.change(state=State.CANCELLING)
+        d.tell("workflow.cancelling", f"{reason}; its worker was told to stop")
+    else:
+        cancelled(d)
 
 
-def _resolve(workflow: Workflow, event: e.Resolved, now: datetime, kinds: Kinds) -> Decision:
-    milestone = workflow.release.milestones[workflow.position]
-    said = f"{event.by} says of {milestone}: {event.resolution}" + (f" ({event.reason})" if event.reason else "")
-    entry = Entry(kind="workflow.resolved", text=said, at=now)
-    ended = [end(attempt, f"resolved_{event.resolution}", said, now) for attempt in workflow.live]
+def _pause(d: Draft, event: e.PauseRequested) -> None:
+    if d.workflow.pause is not None:
+        return
+    d.change(pause=Pause(by=event.by, reason=event.reason, at=d.now))
+    d.tell("workflow.pausing", f"{event.by} pauses it{_why(event.reason)}; nothing more is begun", by=event.by)
+
+
+def _resume(d: Draft, event: e.ResumeRequested) -> None:
+    if d.workflow.pause is None:
+        return
+    d.change(pause=None)
+    d.tell("workflow.resumed", f"{event.by} lets it go on{_why(event.reason)}", by=event.by)
+    resume(d)
+
+
+def held_step(workflow: Workflow, milestone: str | None) -> Step | None:
+    """The step that a person may say something about; None when none is, or when it is not clear which."""
+    held = [step for step in workflow.steps if step.unknown and milestone in {None, step.milestone}]
+    return held[0] if len(held) == 1 else None
+
+
+def _resolve(d: Draft, step: Step, event: e.Resolved) -> None:
+    said = f"{event.by} says of {step.milestone}: {event.resolution}"
+    said += f" ({event.reason})" if event.reason else ""
+    d.tell("workflow.resolved", said, milestone=step.milestone, by=event.by)
+    attempt = step.live
+    if attempt is not None:
+        d.end(attempt, f"resolved_{event.resolution}", said)
+    step = d.put(step, live=None, unknown="")
     match event.resolution:
         case e.Resolution.WORKED:
-            decision = enter(replace(workflow, position=workflow.position + 1), now, kinds)
+            take_time(d, step.milestone)
+            d.change(outputs={**d.workflow.outputs, step.milestone: {}})
+            d.put(step, result=Result.COMPLETED)
         case e.Resolution.FAILED:
-            decision = fail(workflow, f"milestone {milestone} failed: {said}", now)
+            d.put(step, failures=d.kind(step.milestone).max_attempts)
+            fail(d, d.step(step.milestone), FailureKind.LOST, "failed", said)
         case e.Resolution.AGAIN:
-            # A new generation is a new idempotency key: the worker must not answer from its journal.
-            decision = enter(replace(workflow, generation=workflow.generation + 1), now, kinds)
-    return with_ended(before(decision, entry), *ended)
+            _again(d, step)
+
+
+def _again(d: Draft, step: Step) -> None:
+    """A new generation is a new key: the worker must not answer from its journal."""
+    generation = d.workflow.generation + 1
+    d.change(generation=generation)
+    again = d.put(step, generation=generation, failures=0, asked_since=d.now)
+    request(d, again)

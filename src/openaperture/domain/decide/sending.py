@@ -1,63 +1,76 @@
-"""What the Manager has to say about a request: where it goes, or that it goes nowhere."""
+"""What became of a request on its way: where it goes, that it goes nowhere, that it was sent."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from openaperture.domain import events as e
-from openaperture.domain.commands import Decision, Dispatch
-from openaperture.domain.decide.advance import fail, fail_milestone
-from openaperture.domain.decide.pieces import Kinds, about, before, end, with_ended
-from openaperture.domain.history import Entry
-from openaperture.domain.milestones import kind_of
-from openaperture.domain.workflow import Attempt, Wire, Workflow
+from openaperture.domain.attempts import Attempt
+from openaperture.domain.decide.advance import fail as fail_workflow
+from openaperture.domain.decide.draft import Draft, about
+from openaperture.domain.decide.losses import undeliverable, unsure
+from openaperture.domain.decide.steps import fail
+from openaperture.domain.milestones import FailureKind
+from openaperture.domain.workflow import Step, Wire
 
 
-def routed(workflow: Workflow, attempt: Attempt, event: e.Routed, now: datetime, kinds: Kinds) -> Decision:
+def of_request(d: Draft, event: e.OfRequest) -> None:
+    """Of no meaning once a worker has it, a person has to look after it, or it was replaced."""
+    step = d.workflow.find_step(event.key)
+    if step is None or step.live is None or step.live.worker is not None or step.unknown:
+        return
+    attempt = step.live
+    match event:
+        case e.Routed():
+            _routed(d, step, attempt, event)
+        case e.RouteRefused():
+            _refused(d, step, attempt, event)
+        case e.Unsure():
+            unsure(d, step, attempt, event.reason)
+        case e.Sent():
+            _sent(d, step, attempt)
+        case e.Undeliverable():
+            undeliverable(d, step, attempt, event.reason)
+
+
+def _routed(d: Draft, step: Step, attempt: Attempt, event: e.Routed) -> None:
     """The request can be sent. Its route is kept, so that every copy goes the same way."""
     if attempt.route is not None:
-        return Decision(workflow=workflow)
+        return
     known = replace(attempt, route=event.route)
-    sent = replace(workflow, live=(known,))
-    dispatches = (Dispatch(attempt=known),)
-    if kind_of(kinds, attempt.milestone).queue is None:
-        return Decision(workflow=sent, dispatches=dispatches)
+    d.put(step, live=known)
+    d.dispatch(known)
+    if d.kind(attempt.milestone).queue is None:
+        return
+    _tell_redirection(d, attempt)
     cluster = f", cluster {event.route.cluster_token}" if event.route.cluster_token else ""
-    entry = Entry(
-        kind="milestone.dispatched",
-        text=f"milestone {attempt.milestone} sent to exchange {event.route.exchange_id}{cluster}",
-        at=now,
-        details=about(attempt),
-    )
-    entries = (*_redirection(workflow, attempt, now, kinds), entry)
-    return Decision(workflow=sent, entries=entries, dispatches=dispatches)
+    text = f"milestone {attempt.milestone} sent to exchange {event.route.exchange_id}{cluster}"
+    d.tell("milestone.dispatched", text, **about(attempt))
 
 
-def sent(workflow: Workflow, attempt: Attempt, now: datetime, kinds: Kinds) -> Decision:
+def _sent(d: Draft, step: Step, attempt: Attempt) -> None:
     """From now on a worker of the original may be at it: only how long it may run bounds it."""
-    is_told_to_itself = kind_of(kinds, attempt.milestone).queue is None
-    if workflow.wire is Wire.JSON or attempt.run_until is not None or is_told_to_itself:
-        return Decision(workflow=workflow)
-    begun = replace(attempt, pickup_by=None, run_until=now + timedelta(seconds=attempt.run_seconds))
-    return Decision(workflow=replace(workflow, live=(begun,)))
+    is_told_to_itself = d.kind(attempt.milestone).queue is None
+    if d.workflow.wire is Wire.JSON or attempt.run_until is not None or is_told_to_itself:
+        return
+    d.put(step, live=replace(attempt, pickup_by=None, run_until=d.now + timedelta(seconds=attempt.run_seconds)))
 
 
-def refused(workflow: Workflow, attempt: Attempt, event: e.RouteRefused, now: datetime, kinds: Kinds) -> Decision:
+def _refused(d: Draft, step: Step, attempt: Attempt, event: e.RouteRefused) -> None:
     """There is no way to a worker, and waiting will not make one."""
     # Without a token the route is refused before anybody looks at the exchange.
-    entries = () if event.condition == "invalid_etcd_token" else _redirection(workflow, attempt, now, kinds)
-    return before(fail_milestone(workflow, attempt, "refused", event.reason, now), *entries)
+    if event.condition != "invalid_etcd_token":
+        _tell_redirection(d, attempt)
+    fail(d, step, FailureKind.REFUSED, "refused", event.reason)
 
 
-def _redirection(workflow: Workflow, attempt: Attempt, now: datetime, kinds: Kinds) -> tuple[Entry, ...]:
-    override = workflow.override_for(kind_of(kinds, attempt.milestone))
-    if override is None:
-        return ()
-    purpose = kind_of(kinds, attempt.milestone).purpose
-    text = f"{purpose} goes to exchange {override} instead: the workflow overrides it"
-    return (Entry(kind="milestone.redirected", text=text, at=now, details=about(attempt)),)
+def _tell_redirection(d: Draft, attempt: Attempt) -> None:
+    kind = d.kind(attempt.milestone)
+    override = d.workflow.override_for(kind)
+    if override is not None:
+        text = f"{kind.purpose} goes to exchange {override} instead: the workflow overrides it"
+        d.tell("milestone.redirected", text, **about(attempt))
 
 
-def unsaved(workflow: Workflow, event: e.Unsaved, now: datetime) -> Decision:
+def unsaved(d: Draft, event: e.Unsaved) -> None:
     """The Manager does not know it any more: what cannot be recorded is not done."""
-    ended = [end(attempt, "cancelled", event.reason, now) for attempt in workflow.live]
-    return with_ended(fail(workflow, event.reason, now), *ended)
+    fail_workflow(d, event.reason)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from openaperture.domain.errors import BadManifest, BadReference, MilestoneFailed
 from openaperture.domain.messages import Request
-from openaperture.domain.milestones import OnLoss
+from openaperture.domain.milestones import FailureKind, OnLoss
 from openaperture.worker.command.artifacts import ArtifactStore, collect, find_artifact
 from openaperture.worker.command.environment import Masking, variables_of_inputs
 from openaperture.worker.command.git import Clone, GitLimits
@@ -181,7 +181,8 @@ class _Attempt:
                         raise MilestoneFailed(f"{running} {_ending(code)}")
         except TimeoutError as exc:
             raise MilestoneFailed(
-                f"{running} was stopped: the milestone's timeout of {milestone.timeout_seconds:g} s was over"
+                f"{running} was stopped: the milestone's timeout of {milestone.timeout_seconds:g} s was over",
+                kind=FailureKind.TIMED_OUT,
             ) from exc
         finally:
             output.close()

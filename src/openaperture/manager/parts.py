@@ -1,0 +1,18 @@
+"""What the API is built on."""
+
+from dataclasses import dataclass
+
+from openaperture.engine.revisions import Revisions
+from openaperture.engine.verbs import Verbs
+from openaperture.ports import ForeignRecords, MessagingDirectory, Records
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """All over one store."""
+
+    verbs: Verbs
+    revisions: Revisions
+    records: Records
+    directory: MessagingDirectory
+    foreign: ForeignRecords
