@@ -49,6 +49,8 @@ HEARD_SECONDS = 2.0
 MANY = 5
 """Violations of one kind that are told; of more, the number."""
 DEFECTS = {"decision.failed", "message.failed", "relay.failed", "request.failed", "process.raised"}
+RETRIED = {"test"}
+"""Milestones that are tried again when they fail."""
 MAY_RUN_AGAIN = {"lost", "released", "unclaimed", "undeliverable", "timed_out"}
 
 
@@ -70,6 +72,10 @@ def judge(journal: Journal, disk: Disk, server: Server, loop: SimulationLoop) ->
         ("I9", lambda: deliveries_are_conserved(tape)),
         ("I9", lambda: acked_only_when_safe(tape)),
         ("I9", lambda: rows_leave_only_when_done(tape)),
+        ("lock", lambda: one_holder_per_lock(tape)),
+        ("lock", lambda: locked_work_never_overlaps(tape)),
+        ("lock", lambda: asked_only_with_its_locks(tape)),
+        ("lock", lambda: locks_are_given_back(tape, disk)),
         ("record", lambda: recorded_before_asked(tape)),
         ("record", lambda: the_manager_is_told_the_end(tape)),
         ("I13", lambda: everything_ends(disk, server)),
@@ -286,6 +292,8 @@ def effects_run_again_only_after_a_loss(tape: Tape) -> Iterator[str]:
                 continue
             if two.key == one.key:
                 yield f"{what}, and by {one.worker}"
+            elif outcome == "failed" and two.milestone in RETRIED and over_at < place:
+                continue
             elif over_at >= place or outcome not in MAY_RUN_AGAIN:
                 yield f"{what}, while {one.key} had ended with {outcome}"
             elif holds_on_loss:
@@ -364,6 +372,77 @@ def nothing_is_stranded(tape: Tape, disk: Disk) -> Iterator[str]:
     for key, stored in disk.workflows.items():
         if stored.workflow is None:
             yield f"workflow {key} is stored and cannot be read"
+
+
+def one_holder_per_lock(tape: Tape) -> Iterator[str]:
+    """No two workflows believe to have one lock, and its token grows with every holder."""
+    holders: dict[str, str] = {}
+    tokens: dict[str, int] = {}
+    for _, saved in tape.saved:
+        workflow_id = saved.after.id
+        for name in [name for name, holder in holders.items() if holder == workflow_id]:
+            if name not in saved.after.lock_tokens:
+                del holders[name]
+        for name, token in saved.after.lock_tokens.items():
+            holder = holders.setdefault(name, workflow_id)
+            if holder != workflow_id:
+                yield f"lock {name} is with workflow {workflow_id} and with {holder}"
+            had = saved.before is not None and name in saved.before.lock_tokens
+            if not had and token <= tokens.get(name, 0):
+                yield f"lock {name} came to workflow {workflow_id} with the token {token}, not above {tokens[name]}"
+            tokens[name] = max(token, tokens.get(name, 0))
+
+
+def asked_only_with_its_locks(tape: Tape) -> Iterator[str]:
+    """A milestone that needs locks is asked for only while its workflow has them, or had them taken away."""
+    for workflow_id, changes in tape.by_workflow.items():
+        forced: set[str] = set()
+        for _, saved in changes:
+            release, after = saved.after.release, saved.after
+            forced |= {name for name in release.locks if any(e.kind == "lock.forced" for e in saved.entries)}
+            made = [key for key in saved.requested if saved.before is None or not _is_live(saved.before, key)]
+            needed = set(release.locks) - forced
+            for key in made:
+                due = after.failure is None and key.position >= release.locks_position
+                if due and not after.ended and not needed <= set(after.lock_tokens):
+                    yield f"workflow {workflow_id}: {key} was asked for without {needed - set(after.lock_tokens)}"
+
+
+def locked_work_never_overlaps(tape: Tape) -> Iterator[str]:
+    """Of two deploys that need one lock, no effect runs beside the other: unless a person let the second one in."""
+    last = {workflow_id: changes[-1][1].after for workflow_id, changes in tape.by_workflow.items()}
+    by_hand = {
+        workflow_id
+        for workflow_id, changes in tape.by_workflow.items()
+        if any(entry.kind in {"workflow.resolved", "lock.forced"} for _, saved in changes for entry in saved.entries)
+    }
+    died = {each.who: place for place, each in tape.died}
+    ends = {(each.worker, each.workflow_id, each.key): place for place, each in reversed(tape.finished)}
+    spans: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
+    for place, began in tape.began:
+        workflow = last.get(began.workflow_id)
+        if workflow is None or began.workflow_id in by_hand or began.milestone not in {"deploy", "deploy_too"}:
+            continue
+        end = ends.get((began.worker, began.workflow_id, began.key), died.get(began.worker, place))
+        for name in workflow.release.locks:
+            spans[name].append((place, end, began.workflow_id))
+    for name, works in spans.items():
+        for (_, end, one), (begin, _, two) in pairwise(sorted(works)):
+            if begin < end and one != two:
+                yield f"lock {name}: workflows {one} and {two} deployed at once"
+
+
+def locks_are_given_back(tape: Tape, disk: Disk) -> Iterator[str]:
+    """Whoever has ended has no lock any more, unless it says why it keeps it; nobody waits for a free one."""
+    held = {claim.name for claim in disk.locks.claims if claim.holds}
+    for claim in disk.locks.claims:
+        workflow = tape.by_workflow[claim.workflow_id][-1][1].after
+        if workflow.ended and not workflow.keeps_locks:
+            yield f"lock {claim.name} is {claim.state} with workflow {claim.workflow_id}, which has ended"
+        elif workflow.ended and claim.kept is None:
+            yield f"lock {claim.name} is kept by workflow {claim.workflow_id}, and the queue does not know why"
+        if claim.state == "waiting" and claim.name not in held:
+            yield f"lock {claim.name} is free, and workflow {claim.workflow_id} waits for it"
 
 
 def recorded_before_asked(tape: Tape) -> Iterator[str]:

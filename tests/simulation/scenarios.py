@@ -4,11 +4,15 @@ Add one here, and the enumeration plays it with a crash at every await.
 """
 
 import asyncio
+from dataclasses import replace
+from typing import Any
 
 from openaperture.domain.events import Resolution
+from openaperture.domain.lineage import Repeat
+from openaperture.domain.releases import OnGroupFailure, WhenLocked
 from openaperture.domain.attempts import AttemptKey
 from openaperture.domain.workflow import State
-from tests.simulation.stage import WORKFLOW, Act, Scenario, Stage
+from tests.simulation.stage import OTHER, THIRD, WORKFLOW, Act, Milestones, Scenario, Stage
 from tests.simulation.world import Shape, paint
 
 DONE, FAILED, GONE = State.COMPLETED, State.FAILED, State.CANCELLED
@@ -19,7 +23,7 @@ TWO_HANDS = Shape(poll_seconds=4.0, workers=2)
 TWO_ENGINES = Shape(poll_seconds=4.0, orchestrators=2)
 
 
-def _starting(*milestones: str, **fields: str) -> Act:
+def _starting(*milestones: Milestones, **fields: Any) -> Act:
     async def act(stage: Stage) -> None:
         await stage.start(*milestones, **fields)
 
@@ -94,10 +98,123 @@ async def _forge(stage: Stage) -> None:
 
 
 def _current_key(stage: Stage) -> AttemptKey:
-    workflow = stage.workflow
+    workflow = stage.workflow()
     if workflow is not None and workflow.live:
         return workflow.live[0].key
     return AttemptKey(generation=0, position=0, number=1)
+
+async def _tell_of_nobody(stage: Stage) -> None:
+    await stage.start("build")
+    token = stage.world.wire.mint.mint(OTHER, _current_key(stage))
+    body = f'{{"type":"completed","workflow_id":"{OTHER}","attempt_token":"{token}","worker":"ann"}}'
+    await stage.say(body.encode(), "of nobody")
+    await stage.say(b"{no message", "garbage")
+
+
+async def _stop_without_a_store(stage: Stage) -> None:
+    """The engine is told to stop while it has a message in its hands that it cannot save."""
+    world = stage.world
+    await stage.start("build")
+    world.weather.faults = replace(world.weather.faults, store_refuse=1.0)
+    await stage.start("build", who=OTHER)
+    await asyncio.sleep(2.0)
+    engine = world.living.get("orc0")
+    if engine is not None and engine.stop is not None:
+        engine.context.copy().run(engine.stop)
+    await asyncio.sleep(10.0)
+    world.weather.faults = replace(world.weather.faults, store_refuse=0.0)
+
+
+async def _approve(stage: Stage) -> None:
+    await stage.start("build", "sign_off", "deploy")
+    await stage.until(State.WAITING)
+    await stage.vote("bob", approves=True)
+    await stage.vote("bob", approves=True)
+    await stage.vote("eve", approves=True)
+
+
+async def _reject(stage: Stage) -> None:
+    await stage.start("sign_off", "deploy")
+    await stage.until(State.WAITING)
+    await stage.vote("bob", approves=False)
+
+
+async def _pause_running(stage: Stage) -> None:
+    await stage.start("build", "deploy")
+    await stage.until(State.RUNNING, State.WAITING, State.PAUSED)
+    await stage.pause()
+    await stage.until(State.PAUSED)
+    await stage.resume()
+
+
+async def _cancel_paused(stage: Stage) -> None:
+    await stage.start("build", "deploy")
+    await stage.until(State.RUNNING, State.WAITING, State.PAUSED)
+    await stage.pause()
+    await stage.until(State.PAUSED)
+    await stage.cancel()
+
+
+async def _pause_a_retry(stage: Stage) -> None:
+    await stage.start("build")
+    await stage.until(State.WAITING, State.PAUSED)
+    await stage.pause()
+    await asyncio.sleep(8.0)
+    await stage.resume()
+
+
+async def _retry(stage: Stage) -> None:
+    await stage.start("config", ("build", "deploy"))
+    await stage.until()
+    await stage.repeat(Repeat.RETRY)
+
+
+async def _rerun(stage: Stage) -> None:
+    await stage.start("build", "deploy")
+    await stage.until()
+    await stage.repeat(Repeat.RERUN, "deploy")
+
+
+def _locked(when_locked: WhenLocked = WhenLocked.WAIT, *, several: bool = False) -> Act:
+    """Several workflows for one lock, one after the other."""
+
+    async def act(stage: Stage) -> None:
+        names = ["environment:prod", "database"] if several else ["environment:prod"]
+        await stage.start("build", "deploy", locks=names, locks_from="deploy")
+        await stage.until(State.RUNNING, State.WAITING)
+        await stage.start("deploy", who=OTHER, locks=names[::-1], when_locked=when_locked)
+        if when_locked is WhenLocked.NEWEST:
+            await stage.until(State.WAITING, who=OTHER)
+            await stage.start("deploy", who=THIRD, locks=names, when_locked=when_locked)
+
+    return act
+
+
+async def _refused_for_a_lock(stage: Stage) -> None:
+    await stage.start("deploy", locks=["environment:prod"])
+    await stage.until(State.RUNNING, claimed=True)
+    await stage.start("deploy", who=OTHER, locks=["environment:prod"], when_locked=WhenLocked.REFUSE)
+
+
+async def _lock_of_a_silent_worker(stage: Stage) -> None:
+    """Nobody knows whether the deploy has stopped: its lock is kept until a person takes it away."""
+    await stage.start("deploy", locks=["environment:prod"])
+    await stage.until(State.RUNNING, claimed=True)
+    await stage.start("deploy", who=OTHER, locks=["environment:prod"])
+    await stage.cancel()
+    await stage.until()
+    await asyncio.sleep(5.0)
+    await stage.release_lock("environment:prod")
+
+
+async def _cancel_in_the_queue(stage: Stage) -> None:
+    await stage.start("deploy", locks=["environment:prod"])
+    await stage.until(State.RUNNING, claimed=True)
+    await stage.start("deploy", who=OTHER, locks=["environment:prod"])
+    await stage.until(State.WAITING, who=OTHER)
+    await stage.cancel(OTHER)
+    await stage.start("deploy", who=THIRD, locks=["environment:prod"])
+
 
 FLAT = (
     Scenario(name="flat", act=_starting("build", "deploy"), ends=[DONE]),
@@ -175,4 +292,91 @@ WAITING = (
     Scenario(name="undeliverable", act=_starting("paint"), ends=[FAILED]),
     Scenario(name="undeliverable, then mended", act=_mend_the_queue, ends=[DONE]),
 )
-SCENARIOS = (*FLAT, *FAILING, *LOST, *CANCELLED, *WAITING)
+GROUPS = (
+    Scenario(name="a group", act=_starting("build", ("test", "config"), "deploy"), ends=[DONE]),
+    Scenario(
+        name="a group whose one member fails",
+        act=_starting(("build", "config"), "deploy"),
+        ends=[FAILED, DONE],
+        moods={"build": ["fail"]},
+    ),
+    Scenario(
+        name="a group that is stopped by a failure",
+        act=_starting(("build", "config"), "deploy", on_group_failure=OnGroupFailure.CANCEL),
+        ends=[FAILED, DONE],
+        moods={"build": ["fail"], "config": ["long"]},
+    ),
+    Scenario(
+        name="two deploys at once, both lost",
+        act=_starting(("deploy", "deploy_too"), "build"),
+        ends=[DONE],
+        moods={"deploy": ["die"], "deploy_too": ["die"]},
+    ),
+    Scenario(name="a test that is tried again", act=_starting("test"), ends=[DONE], moods={"test": ["fail"]}),
+    Scenario(
+        name="a failure and what follows it",
+        act=_starting("build", "deploy", on_failure=["config", "test"]),
+        ends=[FAILED, DONE],
+        moods={"build": ["fail"], "config": ["fail"]},
+    ),
+)
+PEOPLE = (
+    Scenario(name="approved by two", act=_approve, ends=[DONE, FAILED]),
+    Scenario(name="rejected", act=_reject, ends=[FAILED]),
+    Scenario(name="an approval that nobody gives", act=_starting("sign_off", "deploy"), ends=[FAILED]),
+    Scenario(name="paused and resumed", act=_pause_running, ends=[DONE]),
+    Scenario(name="paused while it waits to try again", act=_pause_a_retry, ends=[DONE], moods={"build": ["die"]}),
+    Scenario(name="cancel paused", act=_cancel_paused, ends=[GONE, DONE]),
+    Scenario(
+        name="retried",
+        act=_retry,
+        ends=[FAILED, DONE],
+        moods={"build": ["fail"]},
+        others={OTHER: [DONE, "never stored"]},
+    ),
+    Scenario(name="run again from a milestone", act=_rerun, ends=[DONE], others={OTHER: [DONE]}),
+)
+LOCKED = (
+    Scenario(name="two for one lock", act=_locked(), ends=[DONE], others={OTHER: [DONE]}),
+    Scenario(name="two for two locks", act=_locked(several=True), ends=[DONE], others={OTHER: [DONE]}),
+    Scenario(
+        name="a lock whose holder is lost",
+        act=_locked(),
+        ends=[DONE],
+        others={OTHER: [DONE]},
+        moods={"deploy": ["die"]},
+    ),
+    Scenario(
+        name="refused for a lock",
+        act=_refused_for_a_lock,
+        ends=[DONE],
+        others={OTHER: [FAILED, DONE]},
+        moods={"deploy": ["long"]},
+    ),
+    Scenario(
+        name="the newest for a lock",
+        act=_locked(WhenLocked.NEWEST),
+        ends=[DONE, GONE],
+        others={OTHER: [DONE, GONE], THIRD: [DONE]},
+    ),
+    Scenario(
+        name="the lock of a silent worker",
+        act=_lock_of_a_silent_worker,
+        ends=[GONE, DONE],
+        others={OTHER: [DONE]},
+        moods={"deploy": ["deaf"]},
+        shape=TWO_HANDS,
+    ),
+    Scenario(
+        name="cancel in the queue for a lock",
+        act=_cancel_in_the_queue,
+        ends=[DONE],
+        others={OTHER: [GONE, DONE], THIRD: [DONE]},
+        moods={"deploy": ["long"]},
+    ),
+)
+BROKEN = (
+    Scenario(name="messages for nobody", act=_tell_of_nobody, ends=[DONE]),
+    Scenario(name="stopped without a store", act=_stop_without_a_store, ends=[DONE], others={OTHER: [DONE]}),
+)
+SCENARIOS = (*FLAT, *FAILING, *LOST, *CANCELLED, *WAITING, *GROUPS, *PEOPLE, *LOCKED, *BROKEN)

@@ -1,6 +1,7 @@
 """The stage for golden scenarios: one workflow, a script for everybody, and crashes exactly where they are wanted."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -9,8 +10,9 @@ from typing import Any
 
 from openaperture.codecs import json as json_codec
 from openaperture.domain import messages as m
-from openaperture.domain.errors import MilestoneFailed, TryLater, WrongState
-from openaperture.domain.events import Resolution, Resolved
+from openaperture.domain.errors import BadInput, MilestoneFailed, NotAllowed, TryLater
+from openaperture.domain.events import Resolution, Resolved, Voted
+from openaperture.domain.lineage import Repeat
 from openaperture.domain.releases import Release
 from openaperture.domain.workflow import TERMINAL, State, Workflow
 from openaperture.worker import Context
@@ -22,12 +24,19 @@ from tests.simulation.load import publish_until_confirmed
 from tests.simulation.loop import Process, SimulationLoop, simulated
 from tests.simulation.world import Shape, Site, World
 
+OTHER = "5f0c8f0e-2a43-4d53-8f0b-6a2d8c1e9b77"
+THIRD = "c2a6d1b4-91e7-4b0a-8a53-7e4f02d6c5e9"
 WORKFLOW = "0b5c1a52-7d0f-4d0e-9d6b-3f6f4c1f2a10"
 LONGEST_SECONDS = 3_600.0
 HANDLER_SECONDS = 0.5
 WATCH_SECONDS = 2.0
+PATIENCE = 20
+"""Looks at something held before the person acts unasked."""
 ENDED = tuple(sorted(TERMINAL))
 ALONE = Shape(poll_seconds=4.0, restart_seconds=3.0)
+
+
+Milestones = str | tuple[str, ...]
 
 
 class Stage:
@@ -43,17 +52,17 @@ class Stage:
     def broker(self) -> SimulatedBroker:
         return self._broker
 
-    @property
-    def workflow(self) -> Workflow | None:
+    def workflow(self, who: str = WORKFLOW) -> Workflow | None:
         """As it lies on the disk."""
-        stored = self.world.disk.workflows.get(WORKFLOW)
+        stored = self.world.disk.workflows.get(who)
         return stored.workflow if stored else None
 
-    async def start(self, *milestones: str, copy: int = 0, **fields: Any) -> None:
+    async def start(self, *milestones: Milestones, copy: int = 0, who: str = WORKFLOW, **fields: Any) -> None:
         """By a message, until the broker has it."""
-        body = json_codec.encode(m.StartMessage(id=WORKFLOW, milestones=list(milestones), **fields))
-        await self.say(body, f"start.{WORKFLOW}.{copy}")
-        self.world.journal.add(Asked("start", WORKFLOW))
+        entries: Any = [each if isinstance(each, str) else list(each) for each in milestones]
+        body = json_codec.encode(m.StartMessage(id=who, milestones=entries, **fields))
+        await self.say(body, f"start.{who}.{copy}")
+        self.world.journal.add(Asked("start", who))
 
     async def say(self, body: bytes, message_id: str) -> None:
         await publish_until_confirmed(self._broker, body, message_id)
@@ -66,16 +75,41 @@ class Stage:
     async def start_created(self) -> None:
         await self._until_done(lambda: self._verbs.start(WORKFLOW, "ann"))
 
-    async def cancel(self) -> None:
-        await self._until_done(lambda: self._verbs.cancel(WORKFLOW, "ann"))
+    async def cancel(self, who: str = WORKFLOW) -> None:
+        await self._until_done(lambda: self._verbs.cancel(who, "ann"))
 
-    async def resolve(self, resolution: Resolution) -> None:
-        await self._until_done(lambda: self._verbs.resolve(WORKFLOW, Resolved(resolution=resolution, by="ann")))
+    async def pause(self) -> None:
+        await self._until_done(lambda: self._verbs.pause(WORKFLOW, "ann"))
+
+    async def resume(self) -> None:
+        await self._until_done(lambda: self._verbs.resume(WORKFLOW, "ann"))
+
+    async def vote(self, by: str, *, approves: bool) -> None:
+        vote = Voted(approves=approves, by=by, groups=frozenset({"ops", "approver"}))
+        await self._until_done(lambda: self._verbs.vote(WORKFLOW, vote))
+
+    async def repeat(self, repeat: Repeat, milestone: str | None = None) -> None:
+        """As OTHER."""
+        await self._until_done(
+            lambda: self._verbs.repeat(WORKFLOW, repeat, "ann", milestone=milestone, new_id=OTHER)
+        )
+
+    async def release_lock(self, name: str) -> None:
+        await self._until_done(lambda: self._verbs.release_lock(name, "ann"))
+
+    async def resolve(self, resolution: Resolution, who: str = WORKFLOW) -> None:
+        await self._until_done(lambda: self._resolve_one(resolution, who))
+
+    async def _resolve_one(self, resolution: Resolution, who: str) -> None:
+        workflow = self.workflow(who)
+        held = [step.milestone for step in workflow.steps if step.unknown] if workflow else []
+        if held:
+            await self._verbs.resolve(who, Resolved(resolution=resolution, by="ann", milestone=held[0]))
 
     async def _until_done(self, verb: Callable[[], Awaitable[Any]]) -> None:
         """As people do it: again while it cannot be done now; not at all when it fits no more."""
         while True:
-            with suppress(WrongState):
+            with suppress(BadInput, NotAllowed):
                 try:
                     await verb()
                 except TryLater:
@@ -83,10 +117,10 @@ class Stage:
                     continue
             return
 
-    async def until(self, *states: State, claimed: bool = False) -> None:
+    async def until(self, *states: State, claimed: bool = False, who: str = WORKFLOW) -> None:
         """Until it is in one of these states, and its attempt in somebody's hands if wanted; or has ended."""
         while True:
-            workflow = self.workflow
+            workflow = self.workflow(who)
             if workflow is not None:
                 held = any(attempt.worker for attempt in workflow.live)
                 if workflow.ended or (workflow.state in states and (held or not claimed)):
@@ -103,7 +137,7 @@ class Scenario:
 
     name: str
     act: Act
-    ends: Sequence[State]
+    ends: Sequence[str]
     """How it ends when nothing crashes; the first. With crashes in it, any of them."""
     moods: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
     """Milestone -> what its handler does at its first, second … call: ok | fail | hang | die | deaf | long.
@@ -111,6 +145,8 @@ class Scenario:
     Then ok."""
     resolution: Resolution = Resolution.WORKED
     """What a person says of whatever is held."""
+    others: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    """How other workflows of it end, in the same way."""
     shape: Shape = ALONE
     queues: Sequence[str] = ()
     """Declared at the start, beside the usual ones."""
@@ -151,29 +187,34 @@ def _perform(scenario: Scenario, loop: SimulationLoop, weather: Weather) -> Perf
         await asyncio.Event().wait()
 
     async def watch(site: Site) -> None:
-        """A person who looks after what is held once the act is over."""
+        """A person who looks after what is held once the act is over, or has left it held for long."""
         stage = Stage(site)
+        turns: Counter[str] = Counter()
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            workflow = stage.workflow
-            if acted and workflow is not None and workflow.state is State.HELD:
-                await stage.resolve(scenario.resolution)
+            held = [key for key, stored in world.disk.under_way.items() if stored.row["state"] == State.HELD]
+            turns = Counter({key: turns[key] + 1 for key in held})
+            for workflow_id in held:
+                if acted or turns[workflow_id] > PATIENCE:
+                    await stage.resolve(scenario.resolution, workflow_id)
 
     world.start("director", direct)
     world.start("watch", watch, crashes=False)
 
     def is_over() -> bool:
-        stored = world.disk.workflows.get(WORKFLOW)
-        return bool(acted) and stored is not None and stored.row["state"] in TERMINAL and world.is_quiet
+        return bool(acted) and WORKFLOW in world.disk.workflows and not world.disk.under_way and world.is_quiet
 
     loop.run_until(loop.time() + LONGEST_SECONDS, is_over)
     passes = weather.passes
     stored = world.disk.workflows.get(WORKFLOW)
     state = State(stored.row["state"]) if stored else None
     found = judge(journal, world.disk, world.server, loop)
-    allowed = scenario.ends if weather.crash_at else scenario.ends[:1]
-    if state not in allowed:
-        found.append(f"end: {scenario.name} ended as {state}, and not as {', '.join(allowed)}")
+    for workflow_id, ends in {WORKFLOW: scenario.ends, **scenario.others}.items():
+        ended = world.disk.workflows.get(workflow_id)
+        how = str(ended.row["state"]) if ended else "never stored"
+        allowed = ends if weather.crash_at or weather.faults != CALM else ends[:1]
+        if how not in allowed:
+            found.append(f"end: {scenario.name} ended as {how}, and not as {', '.join(allowed)}")
     return Performance(passes=passes, state=state, violations=found, journal=journal)
 
 

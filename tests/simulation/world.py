@@ -133,6 +133,9 @@ def settings_of(shape: Shape) -> Settings:
         "old_build": {"queue": "old_builder", **TIMES},
         "old_deploy": {"queue": "old_deployer", **TIMES, "on_loss": OnLoss.HOLD},
         "paint": {"queue": "painters", **TIMES},
+        "test": {"queue": "builder", **TIMES, "retry_on": ["crashed", "lost"], "max_attempts": 3},
+        "deploy_too": {"queue": "deployer", **TIMES, "on_loss": OnLoss.HOLD},
+        "sign_off": {"approval_role": "ops", "approvals": 2, "approval_expires_seconds": 60.0},
     }
     values = {
         "data_dir": Path("/nowhere"),
