@@ -338,6 +338,14 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """When a worker last took a milestone of some name."""
+
+    worker: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LockClaim:
     """A workflow's place in the queue of a lock."""
 
@@ -383,6 +391,10 @@ class Records(Protocol):
 
     async def list_children(self, workflow_id: str) -> list[Workflow]:
         """The workflows that repeat this one, or a part of it, oldest first."""
+        ...
+
+    async def find_sightings(self, milestones: Collection[str]) -> Mapping[str, Sighting]:
+        """Of each of these: when a worker last took one, whatever workflow it was of."""
         ...
 
     async def count_outbox(self) -> int:

@@ -32,11 +32,31 @@ class Explanation(Struct, kw_only=True, frozen=True):
     """Why a workflow stands where it stands, as data and as a sentence."""
 
     code: str
-    """not_started | outbox | pickup | sent | running | elsewhere | scheduled | backoff | undeliverable | held |
-    cancelling | completed | failed | cancelled"""
+    """not_started | outbox | pickup | sent | running | scheduled | backoff | undeliverable | approval | lock |
+    held | paused | cancelling | completed | failed | cancelled | elsewhere"""
     text: str
     until: datetime | None = None
     """When it is looked at again if nothing happens before; None when only an event or a person moves it."""
+    details: dict[str, Any] = field(default_factory=dict[str, Any])
+    """The same as data, by the code. `lock`: `locks`, each with `name`, `holder`, `since`, `ahead` (how many wait
+    before it) and `kept`. `approval`: `milestone`, `role`, `required`, `approved_by`, `inputs`. `pickup`:
+    `milestone`, `queue`, `last_worker`, `last_taken_at`. `outbox`: `error`, `again_at`, `backlog`. `held`:
+    `milestones`."""
+
+
+class Step(Struct, kw_only=True, frozen=True):
+    """One milestone of the current position; of a group there are several."""
+
+    milestone: str
+    state: str
+    """requested | running | stopping | waiting | unknown | idle (the workflow is paused) | completed | failed |
+    cancelled"""
+    text: str = ""
+    """Why it is not running, where it is not."""
+    worker: str | None = None
+    progress: float | None = None
+    """How much is done, from 0 to 1, if its worker says."""
+    until: datetime | None = None
 
 
 class Attempt(Struct, kw_only=True, frozen=True):
@@ -69,6 +89,7 @@ class WorkflowSummary(Struct, kw_only=True, frozen=True):
     source_commit_hash: str | None = None
     """Commit that the worker resolved the ref to; None until then."""
     milestones: list[str] = []
+    """All of them in one row, also those of groups."""
     current_step: str | None = None
     """Milestone at its position, kept when it fails; None before the start, `workflow_completed` after success."""
     elapsed_step_time: str | None = None
@@ -91,11 +112,20 @@ class WorkflowSummary(Struct, kw_only=True, frozen=True):
     build_messaging_exchange_id: int | None = None
     deploy_messaging_exchange_id: int | None = None
     state: str
-    """created | running | waiting | held | cancelling | completed | failed | cancelled"""
+    """created | running | waiting | held | paused | cancelling | completed | failed | cancelled"""
     reason: str = ""
     """Why it failed, is held or was cancelled."""
     position: int = 0
-    """Index into the milestones; their number once all are done."""
+    """Index into the plan; its length once all are done. While what follows a failure is run: into that."""
+    plan: list[list[str]] = []
+    """The milestones by position: a list of more than one is a group, whose milestones run side by side."""
+    on_failure: list[str] = []
+    locks: list[str] = []
+    steps: list[Step] = []
+    """The milestones of the current position; none before the start and after the end."""
+    created_by: str | None = None
+    parent_id: str | None = None
+    """The workflow that this one repeats, or a part of it."""
     explanation: Explanation
     progress: float | None = None
     """How much of the running milestone is done, from 0 to 1, if its worker says."""

@@ -223,5 +223,5 @@ FailureKinds = Annotated[frozenset[FailureKind], BeforeValidator(_failure_kinds)
 Approvers = Annotated[int, _whole(1, 20)]
 Attempts = Annotated[int, _whole(1, 100)]
 Slots = Annotated[int, _whole(1, 256)]
-BatchSize = Annotated[int, _whole(1, 5000)]
+BatchSize = Annotated[int, _whole(10, 5000)]
 Port = Annotated[int, _whole(0, 65_535)]

@@ -93,6 +93,13 @@ attempts = Table(
     Column("ended_at", Instant),
     Column("outcome", Text),
     Column("message", Text),
+    Index(
+        "attempts_taken",
+        "milestone",
+        "claimed_at",
+        sqlite_where=text("claimed_at IS NOT NULL"),
+        postgresql_where=text("claimed_at IS NOT NULL"),
+    ),
 )
 
 outbox = Table(

@@ -34,7 +34,7 @@ class Verbs:
     def __init__(self, decider: Decider, records: Records, kinds: Mapping[str, MilestoneKind]) -> None:
         self._decider = decider
         self._records = records
-        self._kinds = kinds
+        self.kinds = kinds
 
     # ------------------------------------------------------------------------------ begin and repeat
 
@@ -112,7 +112,7 @@ class Verbs:
     async def vote(self, workflow_id: str, vote: e.Voted) -> Workflow:
         """Approve or reject. Raises NotAllowed when this person has no say in it."""
         workflow = await self._get(workflow_id)
-        if objection := objection_to(workflow, vote, self._kinds):
+        if objection := objection_to(workflow, vote, self.kinds):
             waits = any(step.wait is not None and step.wait.code == "approval" for step in workflow.steps)
             raise NotAllowed(objection) if waits else WrongState(objection)
         return await self._apply(workflow_id, vote)

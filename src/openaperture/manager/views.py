@@ -7,25 +7,26 @@ from typing import Any
 import msgspec
 
 from openaperture.client import models
+from openaperture.domain.releases import members_of
 from openaperture.domain.times import elapsed_text, rfc1123_text
-from openaperture.domain.workflow import State, Workflow
-from openaperture.manager.explain import explain
-from openaperture.ports import HistoryEntry, StoredLog, Trouble
+from openaperture.domain.workflow import State, Step, Workflow
+from openaperture.manager.explain import Situation, explain
+from openaperture.ports import HistoryEntry, StoredLog
 
 
-def summary_of(workflow: Workflow, now: datetime, trouble: Trouble | None) -> models.WorkflowSummary:
-    return models.WorkflowSummary(**_fields(workflow, now, trouble))
+def summary_of(workflow: Workflow, now: datetime, about: Situation) -> models.WorkflowSummary:
+    return models.WorkflowSummary(**_fields(workflow, now, about))
 
 
 def workflow_of(
     workflow: Workflow,
     now: datetime,
-    trouble: Trouble | None,
+    about: Situation,
     entries: Sequence[HistoryEntry],
     attempts: Sequence[Mapping[str, Any]],
 ) -> models.Workflow:
     event_log = [row.entry.text for row in entries]
-    return models.Workflow(**_fields(workflow, now, trouble), event_log=event_log, attempts=attempts_of(attempts))
+    return models.Workflow(**_fields(workflow, now, about), event_log=event_log, attempts=attempts_of(attempts))
 
 
 def step_of(workflow: Workflow) -> str | None:
@@ -61,15 +62,15 @@ def chunk_of(row: StoredLog) -> models.LogChunk:
     )
 
 
-def _fields(workflow: Workflow, now: datetime, trouble: Trouble | None) -> dict[str, Any]:
+def _fields(workflow: Workflow, now: datetime, about: Situation) -> dict[str, Any]:
     until = workflow.ended_at or now
-    return {**_release_fields(workflow), **_original_fields(workflow, until), **_our_fields(workflow, trouble)}
+    return {**_release_fields(workflow), **_original_fields(workflow, until), **_our_fields(workflow, about)}
 
 
 def _release_fields(workflow: Workflow) -> dict[str, Any]:
     release = workflow.release
     return {
-        "milestones": list(release.milestones),
+        "milestones": list(release.flat),
         "deployment_repo": release.deployment_repo,
         "deployment_repo_git_ref": release.deployment_repo_git_ref,
         "source_repo": release.source_repo,
@@ -100,12 +101,19 @@ def _original_fields(workflow: Workflow, until: datetime) -> dict[str, Any]:
     }
 
 
-def _our_fields(workflow: Workflow, trouble: Trouble | None) -> dict[str, Any]:
+def _our_fields(workflow: Workflow, about: Situation) -> dict[str, Any]:
+    release = workflow.release
     return {
         "state": workflow.state.value,
         "reason": workflow.reason,
         "position": workflow.position,
-        "explanation": explain(workflow, trouble),
+        "plan": [list(members_of(entry)) for entry in release.milestones],
+        "on_failure": list(release.on_failure),
+        "locks": list(release.locks),
+        "steps": [_step_shown(step) for step in workflow.steps],
+        "created_by": workflow.created_by or None,
+        "parent_id": workflow.lineage.parent_id if workflow.lineage else None,
+        "explanation": explain(workflow, about),
         "progress": next((attempt.progress for attempt in workflow.live), None),
         "outputs": {name: dict(outputs) for name, outputs in workflow.outputs.items()},
         "created_at": workflow.created_at,
@@ -121,3 +129,27 @@ def _elapsed(since: datetime | None, until: datetime) -> str | None:
 
 def _rfc1123(instant: datetime | None) -> str | None:
     return None if instant is None else rfc1123_text(instant)
+
+
+def _step_shown(step: Step) -> models.Step:
+    attempt = step.live
+    return models.Step(
+        milestone=step.milestone,
+        state=_state_of(step),
+        text=step.failure or step.unknown or (step.wait.text if step.wait else ""),
+        worker=attempt.worker if attempt else None,
+        progress=attempt.progress if attempt else None,
+        until=step.wake_at,
+    )
+
+
+def _state_of(step: Step) -> str:
+    if step.result is not None:
+        return step.result.value
+    if step.live is None:
+        return "waiting" if step.wait else "idle"
+    if step.unknown:
+        return "unknown"
+    if step.live.stop is not None:
+        return "stopping"
+    return "running" if step.live.worker else "requested"

@@ -17,6 +17,7 @@ from openaperture.manager.foreign_views import as_recorded
 from openaperture.manager.overrides import overridden
 from openaperture.manager.parts import Parts
 from openaperture.manager.requests import CancelBody, CreateBody, ExecuteBody, ResolveBody, UpdateBody
+from openaperture.manager.situations import Situations
 from openaperture.manager.updates import Updates
 from openaperture.manager.views import attempts_of, summary_of, workflow_of
 from openaperture.ports import WorkflowFilter
@@ -47,6 +48,7 @@ class WorkflowRoutes:
         self._foreign = parts.foreign
         self._updates = Updates(parts.verbs, parts.revisions, parts.foreign)
         self._follower = follower
+        self._situations = Situations(parts.records, parts.verbs.kinds)
 
     def add_to(self, app: FastAPI) -> None:
         for method, path, handler in (
@@ -90,9 +92,9 @@ class WorkflowRoutes:
         page = found[:limit]
         headers = {"link": _next_link(request, page[-1])} if len(found) > limit else None
         ids = [workflow.id for workflow in page]
-        troubles = await self._records.list_troubles(ids)
+        situations = await self._situations.of_many(page)
         recorded = await self._foreign.find_foreign(ids)
-        summaries = [summary_of(workflow, now, troubles.get(workflow.id)) for workflow in page]
+        summaries = [summary_of(workflow, now, about) for workflow, about in zip(page, situations, strict=True)]
         shown = [
             as_recorded(summary, workflow, recorded.get(workflow.id), with_log=False)
             for workflow, summary in zip(page, summaries, strict=True)
@@ -164,9 +166,9 @@ class WorkflowRoutes:
     async def _show(self, workflow: Workflow) -> Response:
         entries = await self._records.list_entries(workflow.id, limit=MAX_ENTRIES)
         attempts = await self._records.list_attempts(workflow.id)
-        trouble = (await self._records.list_troubles([workflow.id])).get(workflow.id)
+        about = await self._situations.of_one(workflow)
         record = (await self._foreign.find_foreign([workflow.id])).get(workflow.id)
-        shown = workflow_of(workflow, datetime.now(UTC), trouble, entries, attempts)
+        shown = workflow_of(workflow, datetime.now(UTC), about, entries, attempts)
         return answer(as_recorded(shown, workflow, record))
 
 

@@ -11,7 +11,7 @@ from openaperture.database.errors import Rejected
 from openaperture.database.tables import HOLDING, attempts, events, lock_claims, logs, outbox, workflows
 from openaperture.domain.history import LogChunk
 from openaperture.domain.workflow import Workflow
-from openaperture.ports import HistoryEntry, LockClaim, RowKind, StoredLog, Trouble, WorkflowFilter
+from openaperture.ports import HistoryEntry, LockClaim, RowKind, Sighting, StoredLog, Trouble, WorkflowFilter
 from openaperture.stores.rows import Unreadable, entry_of, lines_of, stand_in, workflow_of
 
 T = TypeVar("T")
@@ -83,6 +83,19 @@ class SqlRecords:
     async def list_children(self, workflow_id: str) -> list[Workflow]:
         children = select(workflows).where(workflows.c.parent_id == workflow_id)
         return await self._workflows(children.order_by(workflows.c.created_at, workflows.c.id))
+
+    async def find_sightings(self, milestones: Collection[str]) -> Mapping[str, Sighting]:
+        found: dict[str, Sighting] = {}
+        for milestone in milestones:
+            last = (
+                select(attempts.c.worker, attempts.c.claimed_at)
+                .where(attempts.c.milestone == milestone, attempts.c.claimed_at.is_not(None))
+                .order_by(attempts.c.claimed_at.desc())
+                .limit(1)
+            )
+            for worker, at in await self._rows(last, lambda row: (row.worker, row.claimed_at)):
+                found[milestone] = Sighting(worker=worker, at=at)
+        return found
 
     async def count_outbox(self) -> int:
         query = select(func.count()).select_from(outbox)

@@ -181,7 +181,7 @@ async def test_a_failed_workflow_keeps_its_step_and_says_why(place: Place) -> No
     assert (shown["workflow_completed"], shown["workflow_error"], shown["current_step"]) == (True, True, "build")
     assert shown["workflow_duration"].endswith("second(s)")
     assert "2 tests failed" in shown["reason"]
-    assert shown["explanation"] == {"code": "failed", "text": shown["reason"], "until": None}
+    assert shown["explanation"] == {"code": "failed", "text": shown["reason"], "until": None, "details": {}}
 
 
 async def test_every_state_is_explained(place: Place) -> None:

@@ -48,6 +48,9 @@ def _judge(d: Draft, step: Step, attempt: Attempt, heard_seconds: float) -> None
     order = attempt.stop
     if order is not None and order.kind is FailureKind.CANCELLED and order.by <= d.now:
         _not_stopped(d, step, attempt, order)
+    elif order is None and attempt.worker and attempt.run_until and attempt.run_until <= d.now:
+        # However much waits to be heard: it is told to stop, and a result that comes meanwhile counts.
+        _run_out(d, step, attempt)
     elif heard_seconds < d.kind(step.milestone).heartbeat_seconds * HEARD_SHARE:
         # Its worker may have said something that waits in the queue, or could not be sent.
         return

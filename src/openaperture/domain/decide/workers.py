@@ -41,7 +41,10 @@ def from_worker(d: Draft, step: Step, attempt: Attempt, event: e.FromWorker) -> 
 def _claim(d: Draft, step: Step, attempt: Attempt, event: e.Claimed) -> None:
     """Give the attempt to the first worker that asks. The same worker may ask again and gets it again."""
     d.answer(event.reply_to, attempt.key, "run")
+    alive_until = d.now + timedelta(seconds=d.kind(attempt.milestone).heartbeat_seconds)
     if attempt.worker is not None:
+        # It has not heard the answer, so it has not begun, and sends no heartbeats yet.
+        d.put(step, live=replace(attempt, alive_until=alive_until, reply_to=event.reply_to))
         return
     taken = replace(
         attempt,
@@ -49,7 +52,7 @@ def _claim(d: Draft, step: Step, attempt: Attempt, event: e.Claimed) -> None:
         reply_to=event.reply_to,
         claimed_at=d.now,
         pickup_by=None,
-        alive_until=d.now + timedelta(seconds=d.kind(attempt.milestone).heartbeat_seconds),
+        alive_until=alive_until,
         run_until=d.now + timedelta(seconds=attempt.run_seconds),
     )
     d.put(step, live=taken)

@@ -14,9 +14,10 @@ _HOLDING = "state IN ('granted', 'held')"
 
 def upgrade() -> None:
     op.add_column("workflows", sa.Column("parent_id", sa.Text))
-    _create_partial_index("workflows_of_parent", "workflows", "parent_id", "parent_id IS NOT NULL")
+    _create_partial_index("workflows_of_parent", "workflows", ["parent_id"], "parent_id IS NOT NULL")
     op.drop_index("workflows_stranded", "workflows")
-    _create_partial_index("workflows_stranded", "workflows", "id", _STRANDED)
+    _create_partial_index("workflows_stranded", "workflows", ["id"], _STRANDED)
+    _create_partial_index("attempts_taken", "attempts", ["milestone", "claimed_at"], "claimed_at IS NOT NULL")
     op.create_table(
         "locks",
         sa.Column("name", sa.Text, primary_key=True),
@@ -38,9 +39,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("name", "workflow_id", name="lock_claims_once"),
     )
     op.create_index("lock_claims_of_workflow", "lock_claims", ["workflow_id"])
-    _create_partial_index("lock_claims_holder", "lock_claims", "name", _HOLDING, unique=True)
+    _create_partial_index("lock_claims_holder", "lock_claims", ["name"], _HOLDING, unique=True)
 
 
-def _create_partial_index(name: str, table: str, column: str, where: str, *, unique: bool = False) -> None:
+def _create_partial_index(name: str, table: str, columns: list[str], where: str, *, unique: bool = False) -> None:
     condition = sa.text(where)
-    op.create_index(name, table, [column], unique=unique, sqlite_where=condition, postgresql_where=condition)
+    op.create_index(name, table, columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
