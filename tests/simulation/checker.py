@@ -451,7 +451,9 @@ def recorded_before_asked(tape: Tape) -> Iterator[str]:
         return
     recorded: dict[tuple[str, str], int] = {}
     for place, each in tape.recorded:
-        recorded.setdefault((each.workflow_id, each.step), place)
+        # Of a group all those that have not ended are named.
+        for step in each.step.split(", "):
+            recorded.setdefault((each.workflow_id, step), place)
     for place, arrived in tape.arrived:
         if arrived.queue not in WORKERS:
             continue

@@ -7,9 +7,11 @@ from random import Random
 from tests.simulation.checker import judge, judge_lost_work
 from tests.simulation.faults import Weather, draw
 from tests.simulation.journal import ClockJumped, Journal, Phase
-from tests.simulation.load import Load, Moods
 from tests.simulation.loop import SimulationLoop, simulated
+from tests.simulation.moods import Moods
 from tests.simulation.old_worker import serve_old
+from tests.simulation.orders import Forger, Orders
+from tests.simulation.people import Caretaker, People
 from tests.simulation.world import Shape, World
 
 LONGEST_SECONDS = 7_200.0
@@ -46,16 +48,14 @@ def _play(seed: int, loop: SimulationLoop, chance: Random, workflows: int) -> Ve
     for index in range(world.shape.old_workers):
         world.start(f"old{index}", serve_old)
     found: list[str] = []
-    loads: list[Load] = []
     for reaper in (False, True):
         journal.add(Phase(f"faults, reaper {'on' if reaper else 'off'}"))
         world.judges_deadlines = reaper
         weather.faults = faults
-        loads.append(_load(world, chance, workflows // 2))
-        found += _settle(world, loads[-1], reaper=reaper)
+        found += _settle(world, _order(world, chance, workflows // 2), reaper=reaper)
     journal.add(Phase("liveness"))
     world.judges_deadlines = True
-    _let_end(world, chance, loads)
+    _let_end(world, chance)
     found += judge(journal, world.disk, world.server, loop)
     journal.now = float  # lets go of the loop
     return Verdict(
@@ -69,19 +69,19 @@ def _play(seed: int, loop: SimulationLoop, chance: Random, workflows: int) -> Ve
     )
 
 
-def _load(world: World, chance: Random, workflows: int) -> Load:
-    load = Load(chance, workflows=workflows, seconds=chance.choice([5.0, 30.0, 120.0]))
+def _order(world: World, chance: Random, workflows: int) -> Orders:
+    orders = Orders(chance, workflows=workflows, seconds=chance.choice([5.0, 30.0, 120.0]))
     index = len(world.lives)
-    world.start(f"customer{index}", load.send_starts, crashes=False)
-    world.start(f"people{index}", load.use_verbs)
-    world.start(f"forger{index}", load.forge, crashes=False)
-    return load
+    world.start(f"customer{index}", orders.send, crashes=False)
+    world.start(f"people{index}", People(orders, chance).act)
+    world.start(f"forger{index}", Forger(orders, chance).act, crashes=False)
+    return orders
 
 
-def _settle(world: World, load: Load, *, reaper: bool) -> list[str]:
+def _settle(world: World, orders: Orders, *, reaper: bool) -> list[str]:
     """Until all was asked for; then without faults until nothing moves any more by itself."""
     loop = world.loop
-    _run_with_jumps(world, loop.time() + 1_200.0, load)
+    _run_with_jumps(world, loop.time() + 1_200.0, orders)
     loop.run_until(loop.time() + 20.0)
     world.calm()
     _dismiss(world)
@@ -91,11 +91,11 @@ def _settle(world: World, load: Load, *, reaper: bool) -> list[str]:
     return [] if reaper else judge_lost_work(world.journal, world.disk, list(world.living.values()))
 
 
-def _run_with_jumps(world: World, deadline: float, load: Load) -> None:
+def _run_with_jumps(world: World, deadline: float, orders: Orders) -> None:
     """Run on; now and then the store's clock jumps, or somebody stops a process."""
     chance, faults = world.weather.chance, world.weather.faults
-    while world.loop.time() < deadline and not load.is_done:
-        world.loop.run_until(world.loop.time() + 1.0, lambda: load.is_done)
+    while world.loop.time() < deadline and orders.are_left:
+        world.loop.run_until(world.loop.time() + 1.0, lambda: not orders.are_left)
         if world.weather.strikes(faults.clock_jump):
             seconds = chance.uniform(-60.0, 60.0)
             world.clock_skew += timedelta(seconds=seconds)
@@ -120,11 +120,9 @@ def _dismiss(world: World) -> None:
             world.dismiss(place)
 
 
-def _let_end(world: World, chance: Random, loads: list[Load]) -> None:
-    """Faults are off. People resolve what is held, until every workflow has ended that was started."""
-    resolver = Load(chance, workflows=0, seconds=1.0)
-    resolver.ids = [workflow_id for load in loads for workflow_id in load.ids]
-    world.start("resolver", resolver.resolve_all, crashes=False)
+def _let_end(world: World, chance: Random) -> None:
+    """Faults are off. A caretaker does what waits for people, until every workflow has ended that was started."""
+    world.start("caretaker", Caretaker(chance).act, crashes=False)
 
     def is_over() -> bool:
         under_way = world.disk.under_way.values()

@@ -20,8 +20,8 @@ from tests.simulation.broker import SimulatedBroker
 from tests.simulation.checker import judge
 from tests.simulation.faults import CALM, Faults, Weather
 from tests.simulation.journal import Asked, Journal
-from tests.simulation.load import publish_until_confirmed
 from tests.simulation.loop import Process, SimulationLoop, simulated
+from tests.simulation.orders import publish_until_confirmed
 from tests.simulation.world import Shape, Site, World
 
 OTHER = "5f0c8f0e-2a43-4d53-8f0b-6a2d8c1e9b77"
