@@ -150,3 +150,23 @@ async def test_one_that_does_not_take_up_its_lock_goes_to_the_end_of_the_queue(p
     assert await later.tend_locks() == 2
     assert await _news(store) == {"next": LocksGranted(tokens={PROD: 2})}
     assert [claim.workflow_id for claim in await store.list_locks()] == ["next", "silent"]
+
+
+async def test_one_that_waits_for_another_lock_keeps_what_it_was_granted(place: Place) -> None:
+    """Put back in one queue and not in the other, it and the next one would wait for each other for ever."""
+    store = place.store()
+    holder = await _asks(store, "holder", "database")
+    await _says(store, holder, KeepLocks(names=("database",)))
+    await _asks(store, "both", PROD, "database")
+    await _asks(store, "next", PROD, "database")
+    later = place.store_in(301)
+    assert await later.tend_locks() == 0
+    assert [claim.workflow_id for claim in await store.list_locks()] == ["holder", "both", "next", "both", "next"]
+
+
+async def test_one_that_does_not_take_up_its_locks_goes_back_in_all_their_queues(place: Place) -> None:
+    store = place.store()
+    await _asks(store, "silent", PROD, "database")
+    await _asks(store, "next", PROD, "database")
+    assert await place.store_in(301).tend_locks() == 4
+    assert await _news(store) == {"next": LocksGranted(tokens={PROD: 2, "database": 2})}

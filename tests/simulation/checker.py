@@ -490,6 +490,7 @@ def deliveries_are_conserved(tape: Tape) -> Iterator[str]:
         done = parts["applied"] + parts["duplicates"]
         counted[told.by] += Counter(ack=done, dead_letter=parts["parked"], requeue=parts["requeued"])
     crashed = {each.who for _, each in tape.died if each.where != "its end"}
+    crashed |= {told.by for _, told in tape.told if told.name == "process.forced"}
     received = Counter(each.by for _, each in tape.delivered if each.queue == INTAKE)
     settled: dict[str, Counter[str]] = defaultdict(Counter)
     for _, each in tape.settled:

@@ -37,6 +37,10 @@ class Claim:
     def holds(self) -> bool:
         return self.state in {"granted", "held"}
 
+    def is_unready(self, now: datetime) -> bool:
+        """Whether its workflow may still hear in time that it has all its locks."""
+        return self.state == "waiting" or (self.lease_until is not None and self.lease_until > now)
+
     @property
     def place(self) -> tuple[datetime, int]:
         return self.asked_at, self.number
@@ -129,8 +133,9 @@ class Locks:
         kept = [claim for claim in self.claims if claim.kept is not None or is_alive(claim.workflow_id)]
         changed = len(self.claims) - len(kept)
         self.claims = kept
+        unready = {claim.workflow_id for claim in self.claims if claim.is_unready(now)}
         for claim in self.claims:
-            if claim.state == "granted" and claim.lease_until is not None and claim.lease_until <= now:
+            if claim.state == "granted" and claim.workflow_id not in unready:
                 claim.state, claim.token, claim.granted_at, claim.lease_until = "waiting", None, None, None
                 claim.asked_at = now
                 changed += 1

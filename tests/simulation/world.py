@@ -61,6 +61,7 @@ TOLD = {
     "request.failed",
     "workflow.stranded",
     "process.raised",
+    "process.forced",
     "notice.dropped",
 }
 """What of the events of a process is written down."""
