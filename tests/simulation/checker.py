@@ -410,7 +410,6 @@ def asked_only_with_its_locks(tape: Tape) -> Iterator[str]:
 
 def locked_work_never_overlaps(tape: Tape) -> Iterator[str]:
     """Of two deploys that need one lock, no effect runs beside the other: unless a person let the second one in."""
-    last = {workflow_id: changes[-1][1].after for workflow_id, changes in tape.by_workflow.items()}
     by_hand = {
         workflow_id
         for workflow_id, changes in tape.by_workflow.items()
@@ -419,13 +418,17 @@ def locked_work_never_overlaps(tape: Tape) -> Iterator[str]:
     died = {each.who: place for place, each in tape.died}
     ends = {(each.worker, each.workflow_id, each.key): place for place, each in reversed(tape.finished)}
     spans: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
-    for place, began in tape.began:
-        workflow = last.get(began.workflow_id)
-        if workflow is None or began.workflow_id in by_hand or began.milestone not in {"deploy", "deploy_too"}:
-            continue
-        end = ends.get((began.worker, began.workflow_id, began.key), died.get(began.worker, place))
-        for name in workflow.release.locks:
-            spans[name].append((place, end, began.workflow_id))
+    locks: dict[str, Sequence[str]] = {}
+    steps: list[tuple[int, Saved | Began]] = sorted([*tape.saved, *tape.began], key=lambda step: step[0])
+    for place, step in steps:
+        if isinstance(step, Saved):
+            # What it had when it asked: it may have lost them before its worker begins.
+            if step.requested:
+                locks[step.after.id] = tuple(step.after.lock_tokens)
+        elif step.workflow_id not in by_hand and step.milestone in {"deploy", "deploy_too"}:
+            end = ends.get((step.worker, step.workflow_id, step.key), died.get(step.worker, place))
+            for name in locks.get(step.workflow_id, ()):
+                spans[name].append((place, end, step.workflow_id))
     for name, works in spans.items():
         for (_, end, one), (begin, _, two) in pairwise(sorted(works)):
             if begin < end and one != two:
