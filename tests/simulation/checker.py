@@ -49,6 +49,7 @@ HEARD_SECONDS = 2.0
 MANY = 5
 """Violations of one kind that are told; of more, the number."""
 DEFECTS = {"decision.failed", "message.failed", "relay.failed", "request.failed", "process.raised"}
+APPROVALS = 2
 RETRIED = {"test"}
 """Milestones that are tried again when they fail."""
 MAY_RUN_AGAIN = {"lost", "released", "unclaimed", "undeliverable", "timed_out"}
@@ -72,6 +73,8 @@ def judge(journal: Journal, disk: Disk, server: Server, loop: SimulationLoop) ->
         ("I9", lambda: deliveries_are_conserved(tape)),
         ("I9", lambda: acked_only_when_safe(tape)),
         ("I9", lambda: rows_leave_only_when_done(tape)),
+        ("people", lambda: enough_have_approved(tape)),
+        ("people", lambda: nothing_begins_while_paused(tape)),
         ("lock", lambda: one_holder_per_lock(tape)),
         ("lock", lambda: locked_work_never_overlaps(tape)),
         ("lock", lambda: asked_only_with_its_locks(tape)),
@@ -372,6 +375,31 @@ def nothing_is_stranded(tape: Tape, disk: Disk) -> Iterator[str]:
     for key, stored in disk.workflows.items():
         if stored.workflow is None:
             yield f"workflow {key} is stored and cannot be read"
+
+
+def enough_have_approved(tape: Tape) -> Iterator[str]:
+    """An approval is done only when so many different people have said so."""
+    for workflow_id, changes in tape.by_workflow.items():
+        voters: set[str] = set()
+        for _, saved in changes:
+            for entry in saved.entries:
+                if entry.details.get("milestone") != "sign_off":
+                    continue
+                if entry.kind == "approval.given":
+                    voters.add(str(entry.details["by"]))
+                elif entry.kind == "milestone.started":
+                    voters = set()
+                elif entry.kind == "milestone.completed" and len(voters) < APPROVALS:
+                    yield f"workflow {workflow_id}: sign_off was done by {sorted(voters)} alone"
+
+
+def nothing_begins_while_paused(tape: Tape) -> Iterator[str]:
+    for workflow_id, changes in tape.by_workflow.items():
+        for _, saved in changes:
+            paused = saved.before is not None and saved.before.pause is not None and saved.after.pause is not None
+            made = [key for key in saved.requested if saved.before and not _is_live(saved.before, key)]
+            if paused and made and saved.after.wire is Wire.JSON:
+                yield f"workflow {workflow_id} is paused, and {made[0]} was asked for"
 
 
 def one_holder_per_lock(tape: Tape) -> Iterator[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 ENGINE = "src/openaperture/engine"
 DECIDE = "src/openaperture/domain/decide"
 WORKER = "src/openaperture/worker"
+LOCKS = "tests/simulation/locks.py"
 STORE = "tests/simulation/store.py"
 """For rules that the database itself keeps; that the real ones keep them is shown by tests/contract."""
 
@@ -262,72 +263,161 @@ MUTANTS = (
     Mutant(
         name="the position does not move",
         file=f"{DECIDE}/advance.py",
-        old="        position=workflow.position + 1,\n    )\n    text = f\"{attempt.milestone} completed",
-        new="        position=workflow.position,\n    )\n    text = f\"{attempt.milestone} completed",
+        old="    d.change(position=workflow.position + 1, inherited=())\n",
+        new="    d.change(inherited=())\n",
         why="a milestone is asked for again and again",
     ),
     Mutant(
         name="attempts are not numbered",
-        file=f"{DECIDE}/advance.py",
-        old="number=workflow.last_number + 1\n",
-        new="number=1\n",
+        file=f"{DECIDE}/steps.py",
+        old="number=workflow.last_number + 1)",
+        new="number=1)",
         why="a late answer to a lost attempt counts for its successor",
     ),
     Mutant(
         name="no deadline for the pickup",
-        file=f"{DECIDE}/advance.py",
-        old="        pickup_by=now + timedelta(seconds=pickup_seconds),\n",
+        file=f"{DECIDE}/steps.py",
+        old="        pickup_by=d.now + timedelta(seconds=pickup_seconds),\n",
         new="        pickup_by=None,\n",
         why="a request that is lost is never noticed",
     ),
     Mutant(
         name="forgotten retry count",
-        file=f"{DECIDE}/losses.py",
-        old="    losses = workflow.losses + 1\n",
-        new="    losses = 1\n",
+        file=f"{DECIDE}/steps.py",
+        old="    row, failures = d.kind(step.milestone), step.failures + 1\n",
+        new="    row, failures = d.kind(step.milestone), 1\n",
         why="a build that kills its workers is tried for ever",
     ),
     Mutant(
         name="a lost deploy is retried",
-        file=f"{DECIDE}/losses.py",
-        old="    if attempt.on_loss is OnLoss.HOLD:\n",
-        new="    if attempt.on_loss is None:\n",
+        file=f"{DECIDE}/steps.py",
+        old='    if attempt.on_loss is OnLoss.HOLD:\n        d.warn("milestone.lost"',
+        new='    if attempt.on_loss is None:\n        d.warn("milestone.lost"',
         why="a deploy may be done twice without anybody being asked",
     ),
     Mutant(
         name="a cancel waits for ever",
         file=f"{DECIDE}/losses.py",
-        old="    if workflow.cancel_by is not None and workflow.cancel_by <= now:\n",
-        new="    if workflow.cancel_by is None:\n",
+        old="    if order is not None and order.kind is FailureKind.CANCELLED and order.by <= d.now:\n",
+        new="    if order is not None and order.kind is FailureKind.CANCELLED:\n        return\n    if order is None and False:\n",
         why="a silent worker keeps a cancelled workflow",
     ),
     Mutant(
         name="done again under the same key",
         file=f"{DECIDE}/people.py",
-        old="generation=workflow.generation + 1",
-        new="generation=workflow.generation",
+        old="    generation = d.workflow.generation + 1\n",
+        new="    generation = d.workflow.generation\n",
         why="what a person wants done again is answered from the worker's memory",
     ),
     Mutant(
         name="no lease",
         file=f"{DECIDE}/workers.py",
-        old="        pickup_by=None,\n        alive_until=now + timedelta(seconds=kind_of(kinds, attempt.milestone).heartbeat_seconds),\n",
-        new="        pickup_by=None,\n",
+        old="        alive_until=alive_until,\n        run_until=",
+        new="        run_until=",
         why="a worker that died is noticed only by the time limit",
     ),
     Mutant(
-        name="heartbeats renew nothing",
+        name="a heartbeat renews nothing",
         file=f"{DECIDE}/workers.py",
-        old="        reply_to=event.reply_to or attempt.reply_to,\n        alive_until=now + timedelta(seconds=kind_of(kinds, attempt.milestone).heartbeat_seconds),\n",
+        old=(
+            "        reply_to=event.reply_to or attempt.reply_to,\n"
+            "        alive_until=d.now + timedelta(seconds=d.kind(attempt.milestone).heartbeat_seconds),\n"
+        ),
         new="        reply_to=event.reply_to or attempt.reply_to,\n",
         why="healthy workers are given up",
     ),
     Mutant(
         name="a completed workflow can be cancelled",
         file="src/openaperture/domain/moves.py",
-        old="    State.COMPLETED: {},\n",
-        new="    State.COMPLETED: {e.CancelRequested: frozenset({_GONE})},\n",
+        old="    State.COMPLETED: {e.LockForced: frozenset({_DONE})},\n",
+        new="    State.COMPLETED: {e.LockForced: frozenset({_DONE}), e.CancelRequested: frozenset({_GONE})},\n",
         why="the end is not final",
+    ),
+    Mutant(
+        name="a group goes on when its first member has ended",
+        file=f"{DECIDE}/advance.py",
+        old="d.workflow.steps and all(step.result for step in d.workflow.steps):\n",
+        new="d.workflow.steps and any(step.result for step in d.workflow.steps):\n",
+        why="a deploy begins before its tests have ended",
+    ),
+    Mutant(
+        name="a failed member of a group is passed over",
+        file=f"{DECIDE}/advance.py",
+        old="    if broken and workflow.failure is None:\n",
+        new="    if len(broken) == len(workflow.steps) > 1 and workflow.failure is None:\n",
+        why="what failed is deployed",
+    ),
+    Mutant(
+        name="one vote is enough",
+        file=f"{DECIDE}/approvals.py",
+        old="    if len(votes) >= required:\n",
+        new="    if votes:\n",
+        why="one person alone lets a deploy through",
+    ),
+    Mutant(
+        name="one person votes twice",
+        file=f"{DECIDE}/approvals.py",
+        old="    if any(old.by == vote.by for old in meant[0].votes) and vote.approves:\n",
+        new="    if len(meant[0].votes) > 9 and vote.approves:\n",
+        why="one person alone lets a deploy through, by asking twice",
+    ),
+    Mutant(
+        name="a pause is forgotten",
+        file=f"{DECIDE}/steps.py",
+        old="    if d.workflow.pause is not None:\n",
+        new="    if d.workflow.pause is None and d.workflow.version < 0:\n",
+        why="a paused workflow goes on asking",
+    ),
+    # --------------------------------------------------------------------------------------------- locks
+    Mutant(
+        name="locks are not asked for",
+        file=f"{DECIDE}/locks.py",
+        old="    return bool(release.locks) and has_come and not workflow.lock_tokens\n",
+        new="    return bool(release.locks) and has_come and workflow.version < 0\n",
+        why="two workflows deploy to one environment",
+    ),
+    Mutant(
+        name="an unknown deploy gives its lock back",
+        file=f"{DECIDE}/steps.py",
+        old="attempt.on_loss is OnLoss.HOLD and d.workflow.lock_tokens:\n",
+        new="attempt.on_loss is None and d.workflow.lock_tokens:\n",
+        why="the next one deploys while a silent worker may still be at it",
+    ),
+    Mutant(
+        name="the grant of a lock is not kept",
+        file=f"{DECIDE}/locks.py",
+        old="    d.lock(KeepLocks(names=tuple(event.tokens)))\n",
+        new="",
+        why="its lease ends, and somebody else is given the lock too",
+    ),
+    Mutant(
+        name="a lock with two holders",
+        file=LOCKS,
+        old="            if not waiting or any(claim.holds for claim in queue):\n",
+        new="            if not waiting:\n",
+        why="the store gives a lock away twice",
+    ),
+    Mutant(
+        name="locks go back one by one",
+        file=LOCKS,
+        old='            if claim.state == "granted" and claim.workflow_id not in unready:\n',
+        new='            if claim.state == "granted" and claim.lease_until and claim.lease_until <= now and unready is not None:\n',
+        why="found by the simulation: two workflows that want two locks wait for each other for ever",
+    ),
+    # --------------------------------------------------------------------------------- a Manager elsewhere
+    Mutant(
+        name="a request does not wait for its record",
+        file=f"{ENGINE}/outbox.py",
+        old="    return row.kind is RowKind.REQUEST or row.queue == EMAIL_QUEUE\n",
+        new="    return row.queue == EMAIL_QUEUE\n",
+        why="a worker is asked for what the Manager does not know of",
+    ),
+    Mutant(
+        name="a record that failed taken for made",
+        file=f"{ENGINE}/recorder.py",
+        old="        except UnknownWorkflow as exc:\n",
+        new="        except ManagerUnavailable:\n            pass\n        except UnknownWorkflow as exc:\n",
+        why="the Manager never learns how a workflow ended",
     ),
     # -------------------------------------------------------------------------------------- the workers
     Mutant(

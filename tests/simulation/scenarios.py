@@ -204,7 +204,7 @@ async def _lock_of_a_silent_worker(stage: Stage) -> None:
     await stage.cancel()
     await stage.until()
     await asyncio.sleep(5.0)
-    await stage.release_lock("environment:prod")
+    await stage.release_kept_lock("environment:prod")
 
 
 async def _cancel_in_the_queue(stage: Stage) -> None:

@@ -94,8 +94,11 @@ class Stage:
             lambda: self._verbs.repeat(WORKFLOW, repeat, "ann", milestone=milestone, new_id=OTHER)
         )
 
-    async def release_lock(self, name: str) -> None:
-        await self._until_done(lambda: self._verbs.release_lock(name, "ann"))
+    async def release_kept_lock(self, name: str) -> None:
+        """Of the workflow, if it has ended and still has it."""
+        workflow = self.workflow()
+        if workflow is not None and workflow.keeps_locks:
+            await self._until_done(lambda: self._verbs.release_lock(name, "ann"))
 
     async def resolve(self, resolution: Resolution, who: str = WORKFLOW) -> None:
         await self._until_done(lambda: self._resolve_one(resolution, who))
