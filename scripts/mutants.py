@@ -27,7 +27,9 @@ def plant(mutant: Mutant, root: Path) -> None:
     file = root / mutant.file
     text = file.read_text()
     if text.count(mutant.old) != 1:
-        raise ValueError(f'mutant "{mutant.name}": its old text stands {text.count(mutant.old)} times in {mutant.file}')
+        raise ValueError(
+            f'mutant "{mutant.name}": its old text stands {text.count(mutant.old)} times in {mutant.file}'
+        )
     file.write_text(text.replace(mutant.old, mutant.new))
 
 
@@ -50,7 +52,13 @@ def search(mutant: Mutant, root: Path = ROOT) -> str | None:
         command = [sys.executable, "-m", "tests.simulation.hunt"]
         try:
             ended = subprocess.run(
-                command, cwd=copy, env=environment, capture_output=True, text=True, timeout=60 * MINUTES, check=False
+                command,
+                cwd=copy,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=60 * MINUTES,
+                check=False,
             )
         except subprocess.TimeoutExpired:
             return None

@@ -65,7 +65,10 @@ class AnyStore(Store, Records, Protocol):
 class Place(Protocol):
     """What outlives stores, and stores on it."""
 
-    told: Told
+    @property
+    def told(self) -> Told:
+        """What its stores told their observer."""
+        ...
 
     @property
     def dialect(self) -> str: ...
@@ -86,6 +89,7 @@ class Opened:
     """An open database, and stores on it."""
 
     database: Database
+
     told: Told
 
     @property

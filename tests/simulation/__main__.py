@@ -1,8 +1,8 @@
 """The simulation from a terminal.
 
-    python -m tests.simulation --seed 7 --about <workflow id>    one seed again, with its trace
-    python -m tests.simulation --deliveries 10000000             a soak on two processors, from a fresh seed on
-    python -m tests.simulation --enumerate                       every crash and every pair of crashes
+python -m tests.simulation --seed 7 --about <workflow id>    one seed again, with its trace
+python -m tests.simulation --deliveries 10000000             a soak on two processors, from a fresh seed on
+python -m tests.simulation --enumerate                       every crash and every pair of crashes
 """
 
 import argparse
@@ -76,7 +76,9 @@ def play(seeds: Iterator[int], *, deliveries: int) -> Sum:
     """Seed after seed on all processors, until so many messages were delivered."""
     total = Sum()
     with ProcessPoolExecutor(PROCESSES) as pool:
-        waiting = {pool.submit(figures_of, seed): seed for seed, _ in zip(seeds, range(2 * PROCESSES), strict=False)}
+        waiting = {
+            pool.submit(figures_of, seed): seed for seed, _ in zip(seeds, range(2 * PROCESSES), strict=False)
+        }
         while waiting:
             done = next(as_completed(waiting))
             total.add(waiting.pop(done), done.result())
@@ -93,7 +95,10 @@ def soak(first: int, deliveries: int) -> int:
     while total.deliveries < deliveries:
         part = play(seeds, deliveries=min(200_000, deliveries - total.deliveries))
         for seed, violations in part.failures.items():
-            print(f"seed {seed} failed: {violations[0]}\n  replay: python -m tests.simulation --seed {seed}", flush=True)
+            print(
+                f"seed {seed} failed: {violations[0]}\n  replay: python -m tests.simulation --seed {seed}",
+                flush=True,
+            )
             with SEEDS_FILE.open("a") as file:
                 file.write(f"{seed}  # {violations[0][:100]}\n")
         _add(total, part)
@@ -141,13 +146,9 @@ def replay(seed: int, about: str) -> int:
 
 def describe(verdict: Verdict) -> str:
     """What a person needs to know of a seed."""
-    lines = [
-        f"seed {verdict.seed}: {verdict.deliveries} deliveries, {verdict.workflows} workflows, "
-        f"{verdict.crashes} crashes and stops, trace {verdict.journal.fingerprint()}",
-        verdict.description,
-        *(verdict.violations or ["no violation"]),
-    ]
-    return "\n".join(lines)
+    played = f"seed {verdict.seed}: {verdict.deliveries} deliveries, {verdict.workflows} workflows"
+    trace = f"{verdict.crashes} crashes and stops, trace {verdict.journal.fingerprint()}"
+    return "\n".join([f"{played}, {trace}", verdict.description, *(verdict.violations or ["no violation"])])
 
 
 def main() -> int:

@@ -52,7 +52,9 @@ class Server:
     def arrive(self, queue: Queue, message: Message, by: str) -> None:
         """Put a copy on the queue."""
         self._serial += 1
-        self.journal.add(Arrived(by, queue.name, self._serial, message.message_id, message.body, message.content_type))
+        self.journal.add(
+            Arrived(by, queue.name, self._serial, message.message_id, message.body, message.content_type)
+        )
         queue.messages.append(Copy(self._serial, message))
         self.dispatch(queue)
 
@@ -240,7 +242,8 @@ class SimulatedConsumer:
 
     def _tag_of(self, delivery: Delivery) -> tuple[int, int]:
         tag: Any = delivery.tag
-        return tag
+        number, serial = tag
+        return int(number), int(serial)
 
     def _offer(self) -> None:
         if queue := self._server.queues.get(self._name):

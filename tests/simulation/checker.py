@@ -15,6 +15,7 @@ import msgspec
 from openaperture.codecs import terms
 from openaperture.domain.attempts import AttemptKey
 from openaperture.domain.history import Entry
+from openaperture.domain.milestones import OnLoss
 from openaperture.domain.workflow import TERMINAL, State, Wire, Workflow
 from openaperture.engine.tokens import TokenMint
 from openaperture.ports import RowKind
@@ -106,7 +107,7 @@ class Tape:
         self.bodies = {each.serial: each.body for _, each in self.delivered}
         self.settled = list(journal.of(Settled))
         self.asked_at: dict[tuple[str, str, datetime | None], tuple[int, AttemptKey]] = {}
-        """The attempts of each workflow by the time of their request, which is all that the original's workers know."""
+        """The attempts of each workflow by the time of their request: all that the original's workers know."""
         for place, saved in self.saved:
             for attempt in saved.after.live:
                 asked = (saved.after.id, attempt.milestone, attempt.requested_at)
@@ -128,7 +129,6 @@ class Tape:
                 self.rows_saved.setdefault(row.id, place)
             for message_id in saved.message_ids:
                 self.handled.setdefault(message_id, place)
-
 
     def _old_began(self, journal: Journal) -> Iterator[tuple[int, Began]]:
         for place, old in journal.of(OldBegan):
@@ -174,9 +174,9 @@ def saved_before_published(tape: Tape) -> Iterator[str]:
             if tape.asked_at.get((old.id, old.current_step or "", old.step_time), (place,))[0] >= place:
                 yield f"the request for {old.current_step} of workflow {old.id} was sent before it was stored"
             continue
-        workflow_id, key = _attempt_of(arrived.body)
-        if known.get((workflow_id, key), place) >= place:
-            yield f"the request of attempt {key} of workflow {workflow_id} was sent before it was stored"
+        workflow_id, asked = _attempt_of(arrived.body)
+        if known.get((workflow_id, asked), place) >= place:
+            yield f"the request of attempt {asked} of workflow {workflow_id} was sent before it was stored"
 
 
 def one_decision_per_version(tape: Tape) -> Iterator[str]:
@@ -275,32 +275,35 @@ def _position_of(saved: Saved, entry: Entry) -> str:
 def effects_run_again_only_after_a_loss(tape: Tape) -> Iterator[str]:
     """I6: an effect runs again only under a later attempt, after the earlier one was declared over."""
     ended: dict[tuple[str, AttemptKey], tuple[int, str]] = {}
-    holds: dict[tuple[str, AttemptKey], bool] = {}
+    holds: set[tuple[str, AttemptKey]] = set()
     for place, saved in tape.saved:
         for key, outcome in saved.ended.items():
             ended[saved.after.id, key] = (place, outcome)
-        for attempt in saved.after.live:
-            holds[saved.after.id, attempt.key] = attempt.on_loss.value == "hold"
+        holds |= {(saved.after.id, a.key) for a in saved.after.live if a.on_loss is OnLoss.HOLD}
     runs: dict[tuple[str, int, int, str], list[tuple[int, Began]]] = defaultdict(list)
     for place, began in tape.began:
         runs[began.workflow_id, began.key.generation, began.key.position, began.milestone].append((place, began))
     for (workflow_id, *_), effects in runs.items():
-        # A worker that stood still may begin an attempt after its successor: what counts is which was declared over.
+        # A worker that stood still may begin an attempt after its successor: what counts is which was over first.
         for (_, one), (place, two) in pairwise(sorted(effects, key=lambda effect: (effect[1].key, effect[0]))):
-            over_at, outcome = ended.get((workflow_id, one.key), (place, "nothing"))
-            holds_on_loss = holds.get((workflow_id, one.key), False)
-            what = f"workflow {workflow_id}: {two.milestone} ran as {two.key} by {two.worker}"
-            if two.milestone.startswith("old_") and (two.key == one.key or not holds_on_loss):
-                # Workers of the original claim nothing: a request may reach them twice, and a lost one late.
-                continue
-            if two.key == one.key:
-                yield f"{what}, and by {one.worker}"
-            elif outcome == "failed" and two.milestone in RETRIED and over_at < place:
-                continue
-            elif over_at >= place or outcome not in MAY_RUN_AGAIN:
-                yield f"{what}, while {one.key} had ended with {outcome}"
-            elif holds_on_loss:
-                yield f"{what}, though {one.key} by {one.worker} had begun and was called {outcome}"
+            over = ended.get((workflow_id, one.key), (place, "nothing"))
+            if problem := _problem_of_a_second_run(one, two, place, over, holds=(workflow_id, one.key) in holds):
+                yield f"workflow {workflow_id}: {two.milestone} ran as {two.key} by {two.worker}{problem}"
+
+
+def _problem_of_a_second_run(one: Began, two: Began, place: int, over: tuple[int, str], *, holds: bool) -> str:
+    """Empty when it may be."""
+    over_at, outcome = over
+    if two.milestone.startswith("old_") and (two.key == one.key or not holds):
+        # Workers of the original claim nothing: a request may reach them twice, and a lost one late.
+        return ""
+    if two.key == one.key:
+        return f", and by {one.worker}"
+    if outcome == "failed" and two.milestone in RETRIED and over_at < place:
+        return ""
+    if over_at >= place or outcome not in MAY_RUN_AGAIN:
+        return f", while {one.key} had ended with {outcome}"
+    return f", though {one.key} by {one.worker} had begun and was called {outcome}" if holds else ""
 
 
 def one_worker_runs_a_milestone_once(tape: Tape) -> Iterator[str]:
@@ -349,7 +352,11 @@ def the_end_is_final(tape: Tape) -> Iterator[str]:
         if len(ends) != (1 if last.state in TERMINAL else 0):
             yield f"workflow {workflow_id} is {last.state} and has the ends {ends}"
         for _, saved in changes:
-            if saved.before is not None and saved.before.state in TERMINAL and _core(saved.before) != _core(saved.after):
+            if (
+                saved.before is not None
+                and saved.before.state in TERMINAL
+                and _core(saved.before) != _core(saved.after)
+            ):
                 yield f"workflow {workflow_id} had ended and changed at version {saved.after.version}"
 
 
@@ -417,7 +424,7 @@ def one_holder_per_lock(tape: Tape) -> Iterator[str]:
                 yield f"lock {name} is with workflow {workflow_id} and with {holder}"
             had = saved.before is not None and name in saved.before.lock_tokens
             if not had and token <= tokens.get(name, 0):
-                yield f"lock {name} came to workflow {workflow_id} with the token {token}, not above {tokens[name]}"
+                yield f"lock {name} came to workflow {workflow_id} with the old token {token}"
             tokens[name] = max(token, tokens.get(name, 0))
 
 
@@ -437,11 +444,13 @@ def asked_only_with_its_locks(tape: Tape) -> Iterator[str]:
 
 
 def locked_work_never_overlaps(tape: Tape) -> Iterator[str]:
-    """Of two deploys that need one lock, no effect runs beside the other: unless a person let the second one in."""
+    """Of two deploys that have one lock, none runs beside the other, unless a person let it in."""
     by_hand = {
         workflow_id
         for workflow_id, changes in tape.by_workflow.items()
-        if any(entry.kind in {"workflow.resolved", "lock.forced"} for _, saved in changes for entry in saved.entries)
+        if any(
+            entry.kind in {"workflow.resolved", "lock.forced"} for _, saved in changes for entry in saved.entries
+        )
     }
     died = {each.who: place for place, each in tape.died}
     ends = {(each.worker, each.workflow_id, each.key): place for place, each in reversed(tape.finished)}
@@ -506,7 +515,7 @@ def the_manager_is_told_the_end(tape: Tape) -> Iterator[str]:
         if after.state not in TERMINAL or known is None:
             continue
         if not known.completed or known.error != (after.state is not State.COMPLETED):
-            yield f"workflow {workflow_id} is {after.state}, and the Manager holds {known.step}, error {known.error}"
+            yield f"workflow {workflow_id} is {after.state}; the Manager holds {known.step}, error {known.error}"
 
 
 def deliveries_are_conserved(tape: Tape) -> Iterator[str]:
@@ -619,7 +628,7 @@ def judge_lost_work(journal: Journal, disk: Disk, living: list[Process]) -> list
 
 
 def _sent_to_old_workers(journal: Journal) -> set[tuple[str, datetime | None]]:
-    """Requests as terms that were ever on a queue. Workers of the original may lose them, unnoticed until a deadline."""
+    """Requests as terms that were ever on a queue. The original's workers may lose them unnoticed."""
     bodies = [each.body for _, each in journal.of(Arrived) if each.content_type is None and each.queue in _READERS]
     return {(old.id, old.step_time) for old in map(terms.decode, bodies)}
 

@@ -1,7 +1,7 @@
-"""Crash enumeration: each golden scenario with a crash at its first await, its second, and so on, until one run is
+"""Crash enumeration: each golden scenario with a crash at its first await, at its second, and so on.
 
-through before its crash would come. Then all pairs: the second crash may hit the recovery of the first. Complete, and
-without any chance.
+It goes on until one performance is through before its crash would come. Then all pairs: the second crash may
+hit the recovery from the first. Complete, and without any chance.
 """
 
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def enumerate_singles(scenario: Scenario) -> Enumerated:
 
 
 def enumerate_pairs(scenario: Scenario, *, stride: int = 1, offset: int = 0) -> Enumerated:
-    """Every pair of crashes whose first is one of `offset`, `offset + stride`, … : all of them for a stride of one."""
+    """Pairs of crashes whose first is one of `offset`, `offset + stride`, …: all of them for a stride of one."""
     found = Enumerated(scenario.name)
     first = 1 + offset
     while perform(scenario, crash_at=(first,)).passes >= first:

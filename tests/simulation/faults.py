@@ -1,7 +1,7 @@
 """What goes wrong, how often, and the gate that every call to the outside passes.
 
-The intensity of each fault is drawn once per seed, and is nought for many: a run with few kinds of faults finds what
-a run with all of them hides.
+The intensity of each fault is drawn once per seed, and is nought for many: a run with few kinds of faults finds
+what a run with all of them hides.
 """
 
 import asyncio

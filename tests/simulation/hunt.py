@@ -1,11 +1,11 @@
-"""Looks for a defect in the product as it is imported: scenarios, seeds, then crashes everywhere. Ends at the first.
+"""Looks for a defect in the product: in scenarios, seeds, then with crashes everywhere. Ends at the first.
 
 `python -m tests.simulation.hunt` prints what was found and ends with FOUND, or with 0 when nothing was.
 """
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tests.simulation.enumeration import enumerate_singles
 from tests.simulation.faults import Faults
@@ -28,14 +28,16 @@ def hunt(seeds: int = SEEDS) -> Iterator[str]:
         yield from _told(f"seed {seed}", run_seed(seed).violations)
     for scenario in SCENARIOS:
         for seed in range(1, SHUFFLES):
-            yield from _told(f'"{scenario.name}" shuffled {seed}', perform(scenario, seed=seed, faults=SLOW).violations)
+            yield from _told(
+                f'"{scenario.name}" shuffled {seed}', perform(scenario, seed=seed, faults=SLOW).violations
+            )
     for scenario in SCENARIOS:
         yield from enumerate_singles(scenario).failures
     for seed in range(5, seeds):
         yield from _told(f"seed {seed}", run_seed(seed).violations)
 
 
-def _told(where: str, violations: "list[str] | tuple[str, ...]") -> Iterator[str]:
+def _told(where: str, violations: Sequence[str]) -> Iterator[str]:
     for violation in violations:
         yield f"{where}: {violation}"
 

@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import Any, TypeVar
 from zlib import crc32
 
-from openaperture.domain.history import Entry
 from openaperture.domain.attempts import AttemptKey
+from openaperture.domain.history import Entry
 from openaperture.domain.workflow import Workflow
 from openaperture.ports import OutboxRow
 
@@ -217,11 +217,8 @@ class Journal:
 
 def line_of(record: Record) -> str:
     """One line, with what tells two histories apart."""
-    parts = [f"{record.at:10.3f}", type(record).__name__]
-    for each in fields(record):
-        if each.name != "at":
-            parts.append(f"{each.name}={_short(getattr(record, each.name))}")
-    return " ".join(parts)
+    told = [f"{each.name}={_short(getattr(record, each.name))}" for each in fields(record) if each.name != "at"]
+    return " ".join([f"{record.at:10.3f}", type(record).__name__, *told])
 
 
 def _short(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The queues of locks in memory, as `stores/locks.py` keeps them in tables; the contract suite holds both to one rule.
+"""The queues of locks in memory, as `stores/locks.py` keeps them in tables; one contract suite tests both.
 
 A workflow asks for all its locks at once, so of two workflows one is before the other in every queue.
 """

@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from heapq import heappop, heappush
 from random import Random
-from typing import Any
+from typing import Any, Self, cast
 
 START_SECONDS = 1_000.0
 BUSY_STEPS = 2_000_000
@@ -85,7 +85,7 @@ class NumberedTask(asyncio.Task[Any]):
     _numbers = itertools.count()
     _number: int
 
-    def __new__(cls, *_args: Any, **_kwargs: Any) -> "NumberedTask":
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
         task = super().__new__(cls)
         task._number = next(cls._numbers)
         return task
@@ -98,7 +98,7 @@ class NumberedTask(asyncio.Task[Any]):
         cls._numbers = itertools.count()
 
 
-class SimulationLoop(asyncio.AbstractEventLoop):
+class SimulationLoop:
     """`run_until` runs it; everything else is what asyncio asks of a loop."""
 
     def __init__(self, chance: Random, *, in_order: bool) -> None:
@@ -168,9 +168,10 @@ class SimulationLoop(asyncio.AbstractEventLoop):
         self._ready.extend(process.held)
         process.held = []
 
-    def spawn(self, process: Process, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    def spawn(self, process: Process, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         """A task of that process."""
-        return self.create_task(work, context=process.context.copy())
+        task: asyncio.Task[Any] = self.create_task(work, context=process.context.copy())
+        return task
 
     # ------------------------------------------------------------------------- what asyncio asks of a loop
 
@@ -189,14 +190,16 @@ class SimulationLoop(asyncio.AbstractEventLoop):
         heappush(self._timers, (when, next(self._numbers), handle))
         return handle
 
-    def call_later(self, delay: float, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:
+    def call_later(
+        self, delay: float, callback: Any, *args: Any, context: contextvars.Context | None = None
+    ) -> Any:
         return self.call_at(self._now + delay, callback, *args, context=context)
 
     def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self)
+        return asyncio.Future(loop=cast("Any", self))
 
     def create_task(self, coro: Any, *, name: Any = None, context: Any = None) -> Any:
-        task = NumberedTask(coro, loop=self, name=name, context=context)
+        task = NumberedTask(coro, loop=cast("Any", self), name=name, context=context)
         # Kept to the end: a dead process's coroutines must not be closed, and so run, in the middle.
         self._tasks.append(task)
         return task
@@ -229,7 +232,7 @@ def simulated(chance: Random, *, in_order: bool) -> Generator[SimulationLoop]:
     What coroutines of dead processes say when they are thrown away at last is of no interest, and not printed.
     """
     loop = SimulationLoop(chance, in_order=in_order)
-    events._set_running_loop(loop)
+    events._set_running_loop(cast("Any", loop))
     collecting, unraisable = gc.isenabled(), sys.unraisablehook
     sys.unraisablehook = lambda _unraisable: None
     gc.disable()

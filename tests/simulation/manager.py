@@ -33,7 +33,11 @@ class ManagerRows:
         self.rows[workflow_id] |= fields
         self._journal.add(
             Recorded(
-                by, workflow_id, fields["current_step"], bool(fields["workflow_error"]), fields["workflow_completed"]
+                by,
+                workflow_id,
+                fields["current_step"],
+                bool(fields["workflow_error"]),
+                fields["workflow_completed"],
             )
         )
 
@@ -46,7 +50,8 @@ class SimulatedManager:
         self._gate = gate
 
     async def find_workflow(self, workflow_id: str) -> Mapping[str, Any] | None:
-        return await self._call("manager.get", lambda: self._rows.rows.get(workflow_id))
+        row: Mapping[str, Any] | None = await self._call("manager.get", lambda: self._rows.rows.get(workflow_id))
+        return row
 
     async def put_workflow(self, workflow_id: str, fields: Mapping[str, Any]) -> None:
         def put() -> None:
@@ -62,7 +67,8 @@ class SimulatedManager:
                 raise RouteRefused("no_builders", "no painters are registered; start one")
             return _route_to(need.queue)
 
-        return await self._call("manager.route", find)
+        route: Route = await self._call("manager.route", find)
+        return route
 
     async def route_directly(self, _exchange_id: str | int, _broker_id: str | int, queue: str) -> Route:
         return _route_to(queue)
@@ -113,5 +119,3 @@ def _route_to(queue: str) -> Route:
 
 
 async def _nothing() -> None: ...
-
-

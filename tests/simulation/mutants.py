@@ -1,8 +1,9 @@
 """Planted defects of the protocol, as data: each a change of one place in the source, and why it must be found.
 
-`scripts/mutants.py` plants them one by one in a copy and lets the simulation look for them. The old text must stand in
-its file exactly once; a test sees to that.
+`scripts/mutants.py` plants them one by one in a copy and lets the simulation look for them. The old text must stand
+in its file exactly once; a test sees to that. Lines of source are as long as they are there.
 """
+# ruff: noqa: E501
 
 from dataclasses import dataclass
 

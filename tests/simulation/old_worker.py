@@ -1,4 +1,4 @@
-"""A worker of the original in the simulated world: it speaks terms, claims nothing, and sends the whole workflow back."""
+"""A worker of the original, simulated: it speaks terms, claims nothing, and sends the whole workflow back."""
 
 import asyncio
 from random import Random

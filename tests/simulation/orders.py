@@ -31,7 +31,13 @@ LISTS: tuple[tuple[Entry, ...], ...] = (
 )
 OLD_LISTS = (("old_build",), ("old_build", "old_deploy"), ("scheduled", "old_build"), ("old_deploy", "nonsense"))
 FOLLOW_UPS: tuple[tuple[str, ...], ...] = ((), (), ("config",), ("test", "deploy_too"))
-LOCKS: tuple[tuple[str, ...], ...] = ((), (), ("environment:prod",), ("environment:prod", "database"), ("database",))
+LOCKS: tuple[tuple[str, ...], ...] = (
+    (),
+    (),
+    ("environment:prod",),
+    ("environment:prod", "database"),
+    ("database",),
+)
 RFC_1123 = "%a, %d %b %Y %H:%M:%S UTC"
 TOKEN_MARK = b'"attempt_token":"'
 

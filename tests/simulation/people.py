@@ -1,4 +1,4 @@
-"""People of the simulated world: those who do anything at random, and one who looks after everything at the end."""
+"""People of the simulated world: some do anything at random, one looks after everything at the end."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping

@@ -7,10 +7,10 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+from openaperture.domain.attempts import AttemptKey
 from openaperture.domain.events import Resolution
 from openaperture.domain.lineage import Repeat
 from openaperture.domain.releases import OnGroupFailure, WhenLocked
-from openaperture.domain.attempts import AttemptKey
 from openaperture.domain.workflow import State
 from tests.simulation.stage import OTHER, THIRD, WORKFLOW, Act, Milestones, Scenario, Stage
 from tests.simulation.world import Shape, paint
@@ -102,6 +102,7 @@ def _current_key(stage: Stage) -> AttemptKey:
     if workflow is not None and workflow.live:
         return workflow.live[0].key
     return AttemptKey(generation=0, position=0, number=1)
+
 
 async def _tell_of_nobody(stage: Stage) -> None:
     await stage.start("build")
@@ -228,7 +229,9 @@ FLAT = (
 )
 FAILING = (
     # A build that failed is not asked for again; with a crash in between its second run may go well.
-    Scenario(name="a failing build", act=_starting("build", "deploy"), ends=[FAILED, DONE], moods={"build": ["fail"]}),
+    Scenario(
+        name="a failing build", act=_starting("build", "deploy"), ends=[FAILED, DONE], moods={"build": ["fail"]}
+    ),
     Scenario(name="a failing deploy", act=_starting("deploy"), ends=[FAILED, DONE], moods={"deploy": ["fail"]}),
     Scenario(name="a hanging build", act=_starting("build"), ends=[FAILED, DONE], moods={"build": ["hang"]}),
 )
@@ -238,9 +241,7 @@ LOST = (
     Scenario(
         name="a late answer", act=_starting("build"), ends=[DONE], moods={"build": ["deaf"]}, shape=TWO_HANDS
     ),
-    Scenario(
-        name="a build lost too often", act=_starting("build"), ends=[FAILED], moods={"build": ["die"] * 5}
-    ),
+    Scenario(name="a build lost too often", act=_starting("build"), ends=[FAILED], moods={"build": ["die"] * 5}),
     Scenario(
         name="a long deploy",
         act=_starting("deploy"),
@@ -288,7 +289,9 @@ WAITING = (
         act=_starting("scheduled", "build", scheduled_start_time=_PAST),
         ends=[DONE],
     ),
-    Scenario(name="a schedule that is none", act=_starting("scheduled", scheduled_start_time="soon"), ends=[FAILED]),
+    Scenario(
+        name="a schedule that is none", act=_starting("scheduled", scheduled_start_time="soon"), ends=[FAILED]
+    ),
     Scenario(name="undeliverable", act=_starting("paint"), ends=[FAILED]),
     Scenario(name="undeliverable, then mended", act=_mend_the_queue, ends=[DONE]),
 )

@@ -1,4 +1,4 @@
-"""The stage for golden scenarios: one workflow, a script for everybody, and crashes exactly where they are wanted."""
+"""The stage for golden scenarios: a script for everybody, and crashes exactly where they are wanted."""
 
 import asyncio
 from collections import Counter
@@ -40,7 +40,7 @@ Milestones = str | tuple[str, ...]
 
 
 class Stage:
-    """What the acts of a scenario are written in. A director that dies begins its act anew: each step may be repeated."""
+    """What acts are written in. A director that dies begins its act anew: each step may be repeated."""
 
     def __init__(self, site: Site) -> None:
         self.world = site.world
@@ -168,7 +168,7 @@ class Performance:
 def perform(
     scenario: Scenario, *, crash_at: tuple[int, ...] = (), seed: int = 0, faults: Faults = CALM
 ) -> Performance:
-    """Play it once, with crashes at these passes of crash points. With a `seed` what is ready runs in any order."""
+    """Play it once, with crashes at these passes. With a `seed` what is ready runs in any order."""
     chance = Random(seed)
     with simulated(chance, in_order=not seed) as loop:
         return _perform(scenario, loop, Weather(chance, faults=faults, crash_at=crash_at))

@@ -1,7 +1,7 @@
 """A store in memory: the ports Store and Records, as a database keeps them and, with faults on, much worse.
 
-`Disk` is what outlives processes. Rows are made and read by the product's own code (`stores/rows.py`), so that what
-is stored went through the real encoders. Everything on the disk happens at once or not at all.
+`Disk` is what outlives processes. Rows are made and read by the product's own code (`stores/rows.py`), so that
+what is stored went through the real encoders. Everything on the disk happens at once or not at all.
 """
 
 import asyncio
@@ -28,6 +28,7 @@ from openaperture.ports import (
     Observer,
     OutboxRow,
     RowKind,
+    Sighting,
     StoredLog,
     Trouble,
     WorkflowFilter,
@@ -211,7 +212,7 @@ class SimulatedStore:
     ) -> None:
         """`ahead_seconds`: its clock goes so much ahead, for tests of the contract.
 
-        `judges_deadlines`: while it says no, no attempt is ever due, only waits and cancels are: the reaper is off.
+        `judges_deadlines`: while it says no, no attempt is ever due, only waits are: the reaper is off.
         """
         self._disk = disk
         self._gate = gate
@@ -263,7 +264,9 @@ class SimulatedStore:
 
     async def load(self, ids: Collection[str], message_ids: Collection[str] = ()) -> Loaded:
         def load() -> Loaded:
-            found = {key: stored for key in sorted(filter(is_key, ids)) if (stored := self._disk.workflows.get(key))}
+            found = {
+                key: stored for key in sorted(filter(is_key, ids)) if (stored := self._disk.workflows.get(key))
+            }
             for key, stored in found.items():
                 self._note_readable(key, stored)
             return Loaded(
@@ -287,9 +290,7 @@ class SimulatedStore:
         whole = [(change, row) for change, row in zip(changes, rows, strict=True) if row is not None]
         outcomes: list[CommitOutcome] = []
         if whole:
-            outcomes = await self._write(
-                "store.commit", lambda: self._disk.commit(whole, owner, self._gate.name)
-            )
+            outcomes = await self._write("store.commit", lambda: self._disk.commit(whole, owner, self._gate.name))
         judged = iter(outcomes)
         return [CommitOutcome.REFUSED if row is None else self._judged(row, next(judged)) for row in rows]
 
@@ -346,7 +347,9 @@ class SimulatedStore:
             found = [
                 (wake_at, key)
                 for key, stored in self._disk.under_way.items()
-                if (wake_at := stored.row["wake_at"]) is not None and wake_at <= now and key not in self._unreadable
+                if (wake_at := stored.row["wake_at"]) is not None
+                and wake_at <= now
+                and key not in self._unreadable
                 if judges or stored.row["state"] != State.RUNNING
             ]
             return [key for _, key in sorted(found)[:limit]]
@@ -446,6 +449,18 @@ class SimulatedStore:
             return [_shown(stored) for stored in rows]
 
         return await self._read("store.list_children", listed)
+
+    async def find_sightings(self, milestones: Collection[str]) -> Mapping[str, Sighting]:
+        def find() -> Mapping[str, Sighting]:
+            rows = [row for rows in self._disk.attempts.values() for row in rows.values() if row["claimed_at"]]
+            rows.sort(key=lambda row: row["claimed_at"])
+            return {
+                row["milestone"]: Sighting(worker=row["worker"], at=row["claimed_at"])
+                for row in rows
+                if row["milestone"] in milestones
+            }
+
+        return await self._read("store.find_sightings", find)
 
     async def count_outbox(self) -> int:
         return await self._read("store.count_outbox", lambda: len(self._disk.outbox))

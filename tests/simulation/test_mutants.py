@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-
 from scripts.mutants import search
+
 from tests.simulation.mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]

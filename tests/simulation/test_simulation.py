@@ -1,4 +1,4 @@
-"""The product under simulation: random runs, golden scenarios with crashes everywhere, and the simulation itself."""
+"""The product under simulation: random runs, golden scenarios with crashes everywhere."""
 
 import os
 import subprocess
@@ -15,7 +15,9 @@ from tests.simulation.run import run_seed
 from tests.simulation.scenarios import SCENARIOS
 from tests.simulation.stage import Scenario, perform
 
-pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 
 DELIVERIES = 200_000
 FIRST_SEED = 1_000
@@ -37,7 +39,9 @@ def test_a_seed_that_failed_once_fails_no_more(seed: int) -> None:
 def test_two_hundred_thousand_deliveries_break_no_invariant() -> None:
     total = play(count(FIRST_SEED), deliveries=DELIVERIES)
     print(total)
-    assert not total.failures, f"replay: python -m tests.simulation --seed {next(iter(total.failures))}; {total.failures}"
+    assert not total.failures, (
+        f"replay: python -m tests.simulation --seed {next(iter(total.failures))}; {total.failures}"
+    )
     assert total.deliveries >= DELIVERIES
     assert total.crashes > 0
 

@@ -19,9 +19,9 @@ from openaperture.app.engine import build_engine
 from openaperture.codecs import incoming, terms
 from openaperture.codecs import json as json_codec
 from openaperture.config import Settings
+from openaperture.domain.attempts import AttemptKey
 from openaperture.domain.errors import ConfigError, MilestoneFailed
 from openaperture.domain.milestones import OnLoss
-from openaperture.domain.attempts import AttemptKey
 from openaperture.engine.ports import Wire
 from openaperture.engine.tokens import TokenMint
 from openaperture.engine.verbs import Verbs
@@ -77,7 +77,9 @@ class JournalObserver:
     def emit(self, name: str, /, **details: Any) -> None:
         if name in TOLD:
             # An exception would keep the frames that it went through, and all that they know.
-            plain = {key: repr(value) if isinstance(value, BaseException) else value for key, value in details.items()}
+            plain = {
+                key: repr(value) if isinstance(value, BaseException) else value for key, value in details.items()
+            }
             self._journal.add(Told(self._name, name, plain))
 
 
@@ -153,7 +155,12 @@ def settings_of(shape: Shape) -> Settings:
         "milestones": sections,
     }
     if shape.elsewhere:
-        values |= {"manager_url": "https://manager.nowhere", "exchange_id": "1", "broker_id": "1", "notices": "terms"}
+        values |= {
+            "manager_url": "https://manager.nowhere",
+            "exchange_id": "1",
+            "broker_id": "1",
+            "notices": "terms",
+        }
     return Settings.model_validate(values)
 
 

@@ -48,7 +48,7 @@ class Timers:
         """Workflows that could not be decided about, and until when they are left alone (monotonic)."""
         self._looked_at = math.inf
         self._awake_since = -math.inf
-        """Monotonic. What workers said while we stood still lies unread on our side, as if they had been silent."""
+        """Monotonic. What workers said while we stood still lies unread, as if they had been silent."""
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:

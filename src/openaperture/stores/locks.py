@@ -139,7 +139,6 @@ class LockQueues:
         changed += connection.execute(back.values(asked_at=self._moment.now())).rowcount
         return changed + self.grant(connection, queued)
 
-
     def _silent(self) -> Any:
         """Workflows that have had all their locks for long enough, and did not hear of it.
 
