@@ -16,7 +16,7 @@ OPENAPERTURE := PATH="$(CURDIR)/$(BIN):$$PATH" openaperture
 TARGET := OPENAPERTURE_WORKER__ENVIRONMENT__DEPLOY_TARGET="$(CURDIR)/.openaperture/deployed"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up check format lint imports types pyright unit test bench diagram schemas lock clean
+.PHONY: help setup run up check format lint imports types pyright unit test soak mutants bench diagram schemas lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -66,6 +66,13 @@ test: setup ## Everything: the checks, and all tests on real servers, which it s
 		|| failed=1; \
 	$(BIN)/pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder $(ARGS) || failed=1; \
 	exit $$failed
+
+soak: setup ## Simulate 10,000,000 deliveries, and every pair of crashes in the golden scenarios (hours)
+	@$(BIN)/python -m tests.simulation --deliveries 10000000 $(ARGS)
+	@$(BIN)/python -m tests.simulation --enumerate
+
+mutants: setup ## Plant known defects one by one in a copy; the simulation has to find each (ARGS are names)
+	@$(BIN)/python -m scripts.mutants $(ARGS)
 
 bench: setup ## Measure the product beside a bare floor, in one run
 	@$(OPENAPERTURE) bench $(ARGS)

@@ -89,7 +89,6 @@ class Opened:
     """An open database, and stores on it."""
 
     database: Database
-
     told: Told
 
     @property

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +16,7 @@ import msgspec
 from openaperture.codecs import terms
 from openaperture.domain.attempts import AttemptKey
 from openaperture.domain.history import Entry
+from openaperture.domain.messages import OriginalMessage
 from openaperture.domain.milestones import OnLoss
 from openaperture.domain.workflow import TERMINAL, State, Wire, Workflow
 from openaperture.engine.tokens import TokenMint
@@ -170,7 +172,7 @@ def saved_before_published(tape: Tape) -> Iterator[str]:
         if arrived.queue not in WORKERS:
             continue
         if arrived.content_type is None:
-            old = terms.decode(arrived.body)
+            old = _terms_in(arrived.body)
             if tape.asked_at.get((old.id, old.current_step or "", old.step_time), (place,))[0] >= place:
                 yield f"the request for {old.current_step} of workflow {old.id} was sent before it was stored"
             continue
@@ -498,7 +500,7 @@ def recorded_before_asked(tape: Tape) -> Iterator[str]:
         if arrived.queue not in WORKERS:
             continue
         if arrived.content_type is None:
-            workflow_id, step = terms.decode(arrived.body).id, terms.decode(arrived.body).current_step or ""
+            workflow_id, step = _terms_in(arrived.body).id, _terms_in(arrived.body).current_step or ""
         else:
             fields = msgspec.json.decode(arrived.body)
             workflow_id, step = fields["id"], fields["current_step"]
@@ -630,7 +632,7 @@ def judge_lost_work(journal: Journal, disk: Disk, living: list[Process]) -> list
 def _sent_to_old_workers(journal: Journal) -> set[tuple[str, datetime | None]]:
     """Requests as terms that were ever on a queue. The original's workers may lose them unnoticed."""
     bodies = [each.body for _, each in journal.of(Arrived) if each.content_type is None and each.queue in _READERS]
-    return {(old.id, old.step_time) for old in map(terms.decode, bodies)}
+    return {(old.id, old.step_time) for old in map(_terms_in, bodies)}
 
 
 _READERS = {*WORKERS, INTAKE}
@@ -651,6 +653,11 @@ def _attempt_of(body: bytes) -> tuple[str, str]:
     fields = msgspec.json.decode(body)
     attempt = fields["attempt"]
     return fields["id"], f"{attempt['generation']}.{attempt['position']}.{attempt['number']}"
+
+
+@lru_cache(maxsize=4_096)
+def _terms_in(body: bytes) -> OriginalMessage:
+    return terms.decode(body)
 
 
 def _is_live(workflow: Workflow, key: AttemptKey) -> bool:

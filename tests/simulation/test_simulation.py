@@ -1,4 +1,4 @@
-"""The product under simulation: random runs, golden scenarios with crashes everywhere."""
+"""The product under simulation: random runs, of which each can be played again."""
 
 import os
 import subprocess
@@ -9,11 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.__main__ import describe, kept_seeds, play
-from tests.simulation.enumeration import enumerate_pairs, enumerate_singles
-from tests.simulation.faults import Faults
 from tests.simulation.run import run_seed
-from tests.simulation.scenarios import SCENARIOS
-from tests.simulation.stage import Scenario, perform
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
@@ -21,12 +17,6 @@ pytestmark = pytest.mark.filterwarnings(
 
 DELIVERIES = 200_000
 FIRST_SEED = 1_000
-PAIRS_EVERY = 23
-"""Of the first crashes of a pair, one in so many is played here; all of them by `make soak`."""
-
-
-def _named(scenario: Scenario) -> str:
-    return scenario.name
 
 
 @pytest.mark.parametrize("seed", kept_seeds())
@@ -44,29 +34,6 @@ def test_two_hundred_thousand_deliveries_break_no_invariant() -> None:
     )
     assert total.deliveries >= DELIVERIES
     assert total.crashes > 0
-
-
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=_named)
-def test_a_golden_scenario_survives_a_crash_at_every_await(scenario: Scenario) -> None:
-    found = enumerate_singles(scenario)
-    print(f"{scenario.name}: {found.singles} crashes")
-    assert not found.failures
-    assert found.singles > 10
-
-
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=_named)
-def test_a_golden_scenario_survives_a_crash_inside_its_recovery(scenario: Scenario) -> None:
-    place = SCENARIOS.index(scenario)
-    found = enumerate_pairs(scenario, stride=PAIRS_EVERY * 4, offset=place % 17)
-    print(f"{scenario.name}: {found.pairs} pairs of crashes")
-    assert not found.failures
-
-
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=_named)
-def test_a_golden_scenario_ends_the_same_in_any_order(scenario: Scenario) -> None:
-    for seed in range(1, 9):
-        performance = perform(scenario, seed=seed, faults=Faults(latency=0.1))
-        assert not performance.violations, f"shuffled by {seed}"
 
 
 def test_the_same_seed_goes_the_same_way_in_every_process() -> None:
