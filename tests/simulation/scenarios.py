@@ -97,6 +97,19 @@ async def _forge(stage: Stage) -> None:
     await stage.say(body.encode(), "forged")
 
 
+async def _forge_the_next_ids(stage: Stage) -> None:
+    """Forgeries under the ids that the worker's own messages are going to have."""
+    await stage.start("deploy")
+    await stage.until(State.RUNNING, claimed=True)
+    worker = stage.world.living.get("hand0")
+    key = _current_key(stage)
+    token = stage.world.wire.mint.mint("another workflow", key)
+    body = f'{{"type":"completed","workflow_id":"{WORKFLOW}","attempt_token":"{token}","worker":"mallory"}}'
+    name = worker.name if worker is not None else "nobody"
+    for number in range(30):
+        await stage.say(body.encode(), f"{WORKFLOW}.{key}.{name}.{number}")
+
+
 def _current_key(stage: Stage) -> AttemptKey:
     workflow = stage.workflow()
     if workflow is not None and workflow.live:
@@ -379,6 +392,13 @@ LOCKED = (
     ),
 )
 BROKEN = (
+    Scenario(
+        name="forgeries under the worker's own ids",
+        act=_forge_the_next_ids,
+        ends=[DONE, FAILED],
+        moods={"deploy": ["long"]},
+        resolution=Resolution.FAILED,
+    ),
     Scenario(name="messages for nobody", act=_tell_of_nobody, ends=[DONE]),
     Scenario(name="stopped without a store", act=_stop_without_a_store, ends=[DONE], others={OTHER: [DONE]}),
 )
