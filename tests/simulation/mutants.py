@@ -431,8 +431,8 @@ MUTANTS = (
     Mutant(
         name="a worker runs what is void",
         file=f"{WORKER}/service.py",
-        old='        elif verdict != "run":\n',
-        new='        elif verdict == "cancel":\n',
+        old='        elif verdict == "void":\n            await intake.consumer.ack([delivery])\n',
+        new='        elif verdict == "void":\n            await self._begin(run, intake, delivery)\n',
         why="an effect runs although its attempt is over",
     ),
     Mutant(

@@ -173,9 +173,10 @@ class Service:
             await intake.consumer.requeue([delivery])
             # Our claim may have been granted since: then nobody waits for a lease that runs out.
             await run.release_once()
-        elif verdict != "run":
+        elif verdict == "void":
             await intake.consumer.ack([delivery])
-        elif self._draining:
+        elif verdict != "run" or self._draining:
+            # Ours, and not to be begun: said at once, or the orchestrator would wait to hear how far it got.
             await run.release()
             await intake.consumer.ack([delivery])
         else:
