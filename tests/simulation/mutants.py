@@ -373,8 +373,8 @@ MUTANTS = (
     Mutant(
         name="locks are not asked for",
         file=f"{DECIDE}/locks.py",
-        old="    return bool(release.locks) and has_come and not workflow.lock_tokens\n",
-        new="    return bool(release.locks) and has_come and workflow.version < 0\n",
+        old="    if not workflow.release.locks or workflow.lock_tokens:\n",
+        new="    if not workflow.release.locks or workflow.version >= 0:\n",
         why="two workflows deploy to one environment",
     ),
     Mutant(

@@ -18,6 +18,7 @@ from openaperture.domain.errors import StoreFull, StoreUnavailable
 from openaperture.domain.history import LogChunk
 from openaperture.domain.workflow import TERMINAL, State, Workflow
 from openaperture.ports import (
+    BEGUN_LIMIT,
     Change,
     CommitOutcome,
     Deferred,
@@ -80,6 +81,7 @@ class Disk:
     inbox: dict[str, datetime] = field(default_factory=dict[str, datetime])
     settings: dict[str, str] = field(default_factory=dict[str, str])
     locks: Locks = field(default_factory=Locks)
+    begun: dict[str, int] = field(default_factory=dict[str, int])
     ids: int = 0
 
     def next_id(self) -> int:
@@ -198,28 +200,13 @@ class Disk:
         return freed
 
 
-class SimulatedStore:
-    """The ports Store and Records, for one process."""
+class Calls:
+    """Calls to the disk through one process's gate, and what goes wrong with them."""
 
-    def __init__(
-        self,
-        disk: Disk,
-        gate: Gate,
-        observer: Observer,
-        *,
-        ahead_seconds: float = 0.0,
-        judges_deadlines: Callable[[], bool] = lambda: True,
-    ) -> None:
-        """`ahead_seconds`: its clock goes so much ahead, for tests of the contract.
-
-        `judges_deadlines`: while it says no, no attempt is ever due, only waits are: the reaper is off.
-        """
+    def __init__(self, disk: Disk, gate: Gate, *, ahead_seconds: float = 0.0) -> None:
         self._disk = disk
         self._gate = gate
-        self._observer = observer
         self._ahead = timedelta(seconds=ahead_seconds)
-        self._unreadable: dict[str, int] = {}
-        self._judges_deadlines = judges_deadlines
 
     async def _read(self, call: str, work: Callable[[], T]) -> T:
         await self._gate.enter(call)
@@ -259,6 +246,49 @@ class SimulatedStore:
     def _strikes(self, fault: str) -> bool:
         weather: Weather = self._gate.weather
         return self._gate.process is not None and weather.strikes(getattr(weather.faults, fault))
+
+
+class SimulatedBegun(Calls):
+    """The port Begun, for one process."""
+
+    async def count(self, keys: Collection[str]) -> Mapping[str, int]:
+        return await self._read("begun.count", lambda: {key: self._disk.begun.get(key, 0) for key in keys})
+
+    async def begin(self, counts: Mapping[str, int]) -> None:
+        def begin() -> None:
+            for key, count in counts.items():
+                self._disk.begun[key] = max(self._disk.begun.get(key, 0), min(count + 1, BEGUN_LIMIT))
+
+        await self._write("begun.begin", begin)
+
+    async def finish(self, keys: Collection[str]) -> None:
+        def finish() -> None:
+            for key in keys:
+                self._disk.begun.pop(key, None)
+
+        await self._write("begun.finish", finish)
+
+
+class SimulatedStore(Calls):
+    """The ports Store and Records, for one process."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        gate: Gate,
+        observer: Observer,
+        *,
+        ahead_seconds: float = 0.0,
+        judges_deadlines: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`ahead_seconds`: its clock goes so much ahead, for tests of the contract.
+
+        `judges_deadlines`: while it says no, no attempt is ever due, only waits are: the reaper is off.
+        """
+        super().__init__(disk, gate, ahead_seconds=ahead_seconds)
+        self._observer = observer
+        self._unreadable: dict[str, int] = {}
+        self._judges_deadlines = judges_deadlines
 
     # ---------------------------------------------------------------------------------- load and commit
 

@@ -33,7 +33,7 @@ from tests.simulation.faults import CALM, Gate, Weather
 from tests.simulation.journal import Began, Died, Finished, Journal, Told
 from tests.simulation.loop import START_SECONDS, Process, SimulationLoop
 from tests.simulation.manager import EXCHANGE, ManagerRows, elsewhere_of
-from tests.simulation.store import Disk, SimulatedStore
+from tests.simulation.store import Disk, SimulatedBegun, SimulatedStore
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 TOKEN_KEY = "the key of the simulated world"
@@ -269,6 +269,16 @@ class World:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatedCore(Core):
+    """With what the composition makes of a database by itself."""
+
+    remembered: SimulatedBegun
+
+    def begun(self) -> SimulatedBegun:
+        return self.remembered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """What one process has of the world."""
 
@@ -296,7 +306,8 @@ class Site:
     def core(self) -> Core:
         """As `app.core.open_core` makes it, on this world's store."""
         world = self.world
-        return Core(
+        return SimulatedCore(
+            remembered=SimulatedBegun(world.disk, self.gate),
             settings=settings_of(world.shape),
             observer=self.observer,
             database=cast("Any", None),

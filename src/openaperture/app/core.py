@@ -15,13 +15,15 @@ from openaperture.config import Settings
 from openaperture.database import Database
 from openaperture.domain.errors import ConfigError
 from openaperture.domain.milestones import MilestoneKind, table_of
+from openaperture.engine.admission import Admission
 from openaperture.engine.decider import Decider, HandOver
 from openaperture.engine.outbox import OutboxWriter
 from openaperture.engine.ports import NoticeWriter, Wire
 from openaperture.engine.requests import Identity, RequestBuilder
 from openaperture.engine.tokens import TokenMint
 from openaperture.observability.clock import SystemClock
-from openaperture.ports import Address, Broker, Observer
+from openaperture.ports import Address, Begun, Broker, Observer
+from openaperture.stores.begun import SqlBegun
 from openaperture.stores.directory import SqlDirectory
 from openaperture.stores.sql import SqlStore
 
@@ -63,6 +65,15 @@ class Core:
         )
         owner = self.owner if hand_over else ""
         return Decider(self.store, outbox, self.kinds, self.observer, owner=owner, hand_over=hand_over)
+
+    def begun(self) -> Begun:
+        """What messages that end the process are found by."""
+        return SqlBegun(self.database)
+
+    def admission(self) -> Admission:
+        """Whether new workflows may begin."""
+        limit = self.settings.orchestrator.outbox_limit
+        return Admission(self.store.count_outbox, self.clock, self.observer, limit=limit)
 
     def broker(self) -> Broker:
         """Our own broker; it connects when it is run."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from openaperture.cli import access_commands
 from openaperture.cli.boundary import guard
 from openaperture.cli.exits import ExitCode
 from openaperture.cli.invocation import Invocation, invocation_of
@@ -45,6 +46,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Shows and checks the configuration.", no_args_is_help=True)
 app.add_typer(config_app, name="config", rich_help_panel="Operation")
+access_commands.add_to(app)
 
 _RELEASES = "Releases"
 _SERVICES = "Services"
@@ -239,8 +241,9 @@ def up(context: typer.Context) -> None:
 
     async def serve(settings: "Settings") -> int:
         from openaperture.app.processes import serve_up
+        from openaperture.cli.greeting import greet
 
-        return await serve_up(settings)
+        return await serve_up(settings, greet)
 
     invocation_of(context).complete(serve)
 
@@ -265,8 +268,9 @@ def manager(context: typer.Context) -> None:
     async def serve(settings: "Settings") -> int:
         _refuse_embedded(settings, "manager")
         from openaperture.app.processes import serve_manager
+        from openaperture.cli.greeting import greet
 
-        return await serve_manager(settings)
+        return await serve_manager(settings, greet)
 
     invocation_of(context).complete(serve)
 

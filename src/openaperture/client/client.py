@@ -10,6 +10,7 @@ from uuid import uuid4
 import httpx
 import msgspec
 
+from openaperture.client.access import AccessCalls
 from openaperture.client.models import (
     Attempt,
     EventPage,
@@ -39,6 +40,8 @@ class ManagerClient:
     def __init__(self, url: str, token: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
         """`transport` replaces the network, for a Manager in this process. Raises ConfigError."""
         self._transport = Transport(url, token, transport)
+        self.access = AccessCalls(self._transport)
+        """Tokens, clients and the audit."""
 
     async def __aenter__(self) -> Self:
         return self

@@ -80,6 +80,10 @@ class Transport:
         )
         return await self._ask(request, repeatable=repeatable)
 
+    async def delete(self, path: str) -> None:
+        """DELETE; repeating it is harmless."""
+        await self._ask(self._http.build_request("DELETE", path, timeout=_timeout(0)), repeatable=True)
+
     def read(self, response: httpx.Response, kind: type[T]) -> T:
         """The body as a `kind`. Raises UnusableAnswer."""
         try:
@@ -125,6 +129,8 @@ class Transport:
 
     def _refusal(self, response: httpx.Response) -> OpenApertureError:
         status = response.status_code
+        if status == 403 and (forbidden := self._find_error(response)) is not None:
+            return AccessRefused(f"the Manager at {self._url} refuses this: {forbidden.message}")
         if status in {401, 403}:
             return AccessRefused(
                 f"the Manager at {self._url} refuses the access token ({status}); "
@@ -140,6 +146,8 @@ class Transport:
         match status, error.code:
             case 404, "unknown_workflow":
                 return UnknownWorkflow(error.message)
+            case 404, "unknown_token" | "unknown_client":
+                return BadInput(error.message)
             case 409, _:
                 return WrongState(error.message)
             case ((400 | 413 | 415 | 422), _):

@@ -9,7 +9,9 @@ from starlette.exceptions import HTTPException
 from openaperture.client.models import ErrorAnswer, ErrorDetails, Problem
 from openaperture.domain.errors import (
     BadInput,
+    LoginUnavailable,
     OpenApertureError,
+    Overloaded,
     StoreFull,
     StoreUnavailable,
     Taken,
@@ -21,6 +23,8 @@ from openaperture.manager.answers import HEADERS
 
 RETRY_SECONDS = 2
 """What we tell clients to wait when the database is away."""
+OVERLOAD_SECONDS = 15
+"""The same when nothing new begins because too much is under way."""
 
 
 def refuse(
@@ -54,11 +58,15 @@ def refuse_for(error: OpenApertureError) -> Response:
             return refuse(409, "wrong_state", str(error))
         case BadInput():
             return refuse(400, "bad_request", str(error))
+        case Overloaded():
+            return refuse(503, "overloaded", str(error), headers={"retry-after": str(OVERLOAD_SECONDS)})
         case StoreFull():
             return refuse(503, "unavailable", "the Manager's database has no room left; free some", headers=retry)
         case StoreUnavailable():
             text = "the Manager's database does not answer right now; try again"
             return refuse(503, "unavailable", text, headers=retry)
+        case LoginUnavailable():
+            return refuse(503, "unavailable", str(error), headers=retry)
         case _:
             # None that a request should cause: for the boundary, which answers 500.
             raise error

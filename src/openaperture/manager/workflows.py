@@ -10,7 +10,7 @@ from fastapi import FastAPI, Query, Request, Response
 from openaperture.domain.errors import BadInput, WrongState
 from openaperture.domain.events import Resolution, Resolved
 from openaperture.domain.workflow import State, Workflow
-from openaperture.manager.access import IDENTITY
+from openaperture.manager.access import name_of
 from openaperture.manager.answers import HEADERS, answer, done
 from openaperture.manager.follow import MAX_WAIT_SECONDS, Follower, Span
 from openaperture.manager.foreign_views import as_recorded
@@ -127,23 +127,23 @@ class WorkflowRoutes:
 
     # ------------------------------------------------------------------------------------ verbs
 
-    async def create(self, body: CreateBody) -> Response:
-        workflow_id = await self._verbs.create(body.id, body.release(), by=IDENTITY)
+    async def create(self, request: Request, body: CreateBody) -> Response:
+        workflow_id = await self._verbs.create(body.id, body.release(), by=name_of(request))
         return done(201, f"/workflows/{workflow_id}")
 
-    async def execute(self, workflow_id: str, body: ExecuteBody = _NO_OVERRIDES) -> Response:
+    async def execute(self, request: Request, workflow_id: str, body: ExecuteBody = _NO_OVERRIDES) -> Response:
         workflow = await self._follower.get_workflow(workflow_id)
         if await self._foreign.find_foreign([workflow.id]):
             raise WrongState(
                 f"workflow {workflow_id} was started by an orchestrator elsewhere, which records it here"
             )
         if workflow.state is State.CREATED:
-            await self._revisions.revise(workflow_id, lambda release: overridden(release, body), IDENTITY)
-        await self._verbs.start(workflow_id, by=IDENTITY)
+            await self._revisions.revise(workflow_id, lambda release: overridden(release, body), name_of(request))
+        await self._verbs.start(workflow_id, by=name_of(request))
         return done(202, f"/workflows/{workflow_id}")
 
-    async def update(self, workflow_id: str, body: UpdateBody) -> Response:
-        await self._updates.put(await self._follower.get_workflow(workflow_id), body.fields(), IDENTITY)
+    async def update(self, request: Request, workflow_id: str, body: UpdateBody) -> Response:
+        await self._updates.put(await self._follower.get_workflow(workflow_id), body.fields(), name_of(request))
         return done(204, f"/workflows/{workflow_id}")
 
     async def delete(self, workflow_id: str) -> Response:
@@ -156,11 +156,11 @@ class WorkflowRoutes:
             raise WrongState(f"workflow {workflow_id} is under way and cannot be deleted; cancel it first")
         return Response(status_code=204, headers=HEADERS)
 
-    async def cancel(self, workflow_id: str, body: CancelBody = _NO_REASON) -> Response:
-        return await self._show(await self._verbs.cancel(workflow_id, by=IDENTITY, reason=body.reason))
+    async def cancel(self, request: Request, workflow_id: str, body: CancelBody = _NO_REASON) -> Response:
+        return await self._show(await self._verbs.cancel(workflow_id, by=name_of(request), reason=body.reason))
 
-    async def resolve(self, workflow_id: str, body: ResolveBody) -> Response:
-        said = Resolved(resolution=Resolution(body.resolution), by=IDENTITY, reason=body.reason)
+    async def resolve(self, request: Request, workflow_id: str, body: ResolveBody) -> Response:
+        said = Resolved(resolution=Resolution(body.resolution), by=name_of(request), reason=body.reason)
         return await self._show(await self._verbs.resolve(workflow_id, said))
 
     async def _show(self, workflow: Workflow) -> Response:

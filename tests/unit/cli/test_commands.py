@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import typer.main
 
+from openaperture.cli.access_commands import RoleName
 from openaperture.cli.commands import app
 from openaperture.cli.exits import ExitCode
 from openaperture.cli.options import StateName
+from openaperture.domain.access import Role
 from openaperture.domain.workflow import State
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "cli.md"
@@ -58,6 +60,8 @@ def section_of(name: str) -> str:
 def test_the_commands_are_those_that_we_promise() -> None:
     assert set(NAMES) == {
         *("run", "submit", "list", "show", "watch", "logs", "cancel", "resolve"),
+        *("login", "logout", "tokens list", "tokens create", "tokens revoke"),
+        *("clients list", "clients add", "clients disable", "audit list", "audit verify"),
         *("up", "orchestrator", "manager", "worker", "config show", "config check", "bench", "version"),
     }
 
@@ -76,7 +80,9 @@ def test_every_command_is_documented_with_all_its_options(name: str) -> None:
 
 def test_the_reference_names_no_command_and_no_option_that_does_not_exist() -> None:
     text = REFERENCE.read_text(encoding="utf-8")
-    assert set(re.findall(r"^### `openaperture ((?:config )?[a-z]+)", text, re.MULTILINE)) == set(NAMES)
+    assert set(
+        re.findall(r"^### `openaperture ((?:(?:config|tokens|clients|audit) )?[a-z]+)", text, re.MULTILINE)
+    ) == set(NAMES)
     group = typer.main.get_command(app)
     known = {option for _, command in [*commands(), ("", group)] for p in command.params for option in p.opts}
     assert set(re.findall(r"`(--[a-z-]+)", text)) <= {*known, "--help"}
@@ -91,6 +97,10 @@ def test_every_exit_code_is_documented() -> None:
 
 def test_the_states_to_filter_by_are_those_that_there_are() -> None:
     assert [name.value for name in StateName] == [state.value for state in State]
+
+
+def test_the_roles_to_choose_from_are_those_that_there_are() -> None:
+    assert [name.value for name in RoleName] == [role.value for role in Role]
 
 
 def test_what_help_needs_is_light() -> None:
