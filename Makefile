@@ -20,7 +20,7 @@ OPENAPERTURE := PATH="$(CURDIR)/$(BIN):$$PATH" openaperture
 TARGET := OPENAPERTURE_WORKER__ENVIRONMENT__DEPLOY_TARGET="$(CURDIR)/.openaperture/deployed"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up check format lint imports types pyright unit test chaos bench diagram schemas matrix lock clean
+.PHONY: help setup run up check format lint imports types pyright unit test soak mutants chaos bench diagram schemas matrix lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -70,6 +70,13 @@ test: setup ## Everything: the checks, and all tests on real servers, which it s
 		|| failed=1; \
 	$(BIN)/pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder $(ARGS) || failed=1; \
 	exit $$failed
+
+soak: setup ## Simulate 10,000,000 deliveries, and every pair of crashes in the golden scenarios (hours)
+	@$(BIN)/python -m tests.simulation --deliveries 10000000 $(ARGS)
+	@$(BIN)/python -m tests.simulation --enumerate
+
+mutants: setup ## Plant known defects one by one in a copy; the simulation has to find each (ARGS are names)
+	@$(BIN)/python -m scripts.mutants $(ARGS)
 
 chaos: setup ## Strike the product for about an hour, then judge what is left (ARGS go to it, --help lists them)
 	@$(BIN)/python -m tests.chaos $(CHAOS) $(ARGS)

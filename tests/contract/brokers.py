@@ -1,6 +1,7 @@
 """Places where broker objects can be opened, one kind per adapter, and what tests ask of them."""
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,9 @@ from openaperture.brokers.amqp import AmqpBroker
 from openaperture.brokers.embedded import EmbeddedBroker
 from openaperture.database import Database
 from openaperture.ports import Address, Broker, Consumer, Delivery, Message
+from tests.simulation.broker import Server, SimulatedBroker
+from tests.simulation.faults import Gate, Weather
+from tests.simulation.journal import Journal
 
 PATIENCE_SECONDS = 20.0
 
@@ -107,6 +111,22 @@ class EmbeddedSite:
                 yield broker
         finally:
             await database.close()
+
+
+class InMemorySite:
+    """The broker of the simulation, without faults."""
+
+    def __init__(self) -> None:
+        self._gate = Gate(Weather(random.Random(0)), Journal())
+        self._server = Server(self._gate.weather, self._gate.journal)
+
+    def queue(self) -> str:
+        return f"test.{uuid4().hex[:12]}"
+
+    @asynccontextmanager
+    async def open(self) -> AsyncGenerator[Broker, None]:
+        async with running(SimulatedBroker(self._server, self._gate)) as broker:
+            yield broker
 
 
 async def publish(broker: Broker, queue: str, *texts: str) -> None:

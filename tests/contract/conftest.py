@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from openaperture.stores.sql import SqlStore
-from tests.contract.stores import Place, fresh_schema, opened
+from tests.contract.stores import Opened, fresh_schema, opened
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Place]:
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Opened]:
     if request.param == "sqlite":
         async with opened(f"sqlite:///{tmp_path / 'store.db'}") as here:
             yield here
@@ -21,5 +21,5 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerato
 
 
 @pytest.fixture
-def store(place: Place) -> SqlStore:
+def store(place: Opened) -> SqlStore:
     return place.store()

@@ -1,14 +1,18 @@
 """Databases and stores for tests, and what is put into them."""
 
+import random
 import secrets
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import psycopg
+import pytest
 from psycopg import sql
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from openaperture.database import Database
@@ -17,8 +21,11 @@ from openaperture.domain.history import Entry
 from openaperture.domain.milestones import OnLoss
 from openaperture.domain.releases import Release
 from openaperture.domain.workflow import State, Step, Workflow
-from openaperture.ports import Change, OutboxRow, RowKind
+from openaperture.ports import Change, OutboxRow, Records, RowKind, Store
 from openaperture.stores.sql import SqlStore
+from tests.simulation.faults import Gate, Weather
+from tests.simulation.journal import Journal
+from tests.simulation.store import Disk, SimulatedStore
 
 LONG_AGO = datetime(2021, 3, 5, 23, 25, 19, 4711, tzinfo=UTC)
 
@@ -49,26 +56,98 @@ class Told:
         self.events.append((name, details))
 
 
+class AnyStore(Store, Records, Protocol):
+    """Both sides of a store, and what its adapters offer beside the ports."""
+
+    async def get_or_create_setting(self, name: str, value: str) -> str: ...
+
+
+class Place(Protocol):
+    """What outlives stores, and stores on it."""
+
+    @property
+    def told(self) -> Told:
+        """What its stores told their observer."""
+        ...
+
+    @property
+    def dialect(self) -> str: ...
+
+    def store(self) -> AnyStore: ...
+
+    def store_in(self, seconds: float) -> AnyStore:
+        """A store whose clock goes that much ahead."""
+        ...
+
+    async def edit_document(self, workflow_id: str, old: str, new: str) -> None:
+        """Replace a text in the stored document of a workflow."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
-class Place:
+class Opened:
     """An open database, and stores on it."""
 
     database: Database
     told: Told
 
+    @property
+    def dialect(self) -> str:
+        return self.database.dialect
+
     def store(self, now: Callable[[], datetime] | None = None) -> SqlStore:
         return SqlStore(self.database, observer=self.told, now=now)
 
     def store_in(self, seconds: float) -> SqlStore:
-        """A store whose clock goes that much ahead."""
         return self.store(lambda: datetime.now(UTC) + timedelta(seconds=seconds))
+
+    async def edit_document(self, workflow_id: str, old: str, new: str) -> None:
+        statement = text("UPDATE workflows SET document = replace(document, :old, :new) WHERE id = :id")
+        await self.database.write(
+            lambda connection: connection.execute(statement, {"old": old, "new": new, "id": workflow_id})
+        )
+
+
+class InMemory:
+    """The store of the simulation, without faults."""
+
+    dialect = "memory"
+
+    def __init__(self) -> None:
+        self.told = Told()
+        self._gate = Gate(Weather(random.Random(0)), Journal())
+        self._disk = Disk(self._gate.journal, lambda: datetime.now(UTC))
+
+    def store(self) -> SimulatedStore:
+        return self.store_in(0.0)
+
+    def store_in(self, seconds: float) -> SimulatedStore:
+        return SimulatedStore(self._disk, self._gate, self.told, ahead_seconds=seconds)
+
+    async def edit_document(self, workflow_id: str, old: str, new: str) -> None:
+        row = self._disk.workflows[workflow_id].row
+        self._disk.put({**row, "document": row["document"].replace(old, new)})
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncGenerator[Place]:
+async def opened_store(kind: str, request: pytest.FixtureRequest, folder: Path) -> AsyncGenerator[Place]:
+    """A place for stores: `sqlite`, `postgresql` or `memory`."""
+    if kind == "memory":
+        yield InMemory()
+    elif kind == "sqlite":
+        async with opened(f"sqlite:///{folder / 'store.db'}") as here:
+            yield here
+    else:
+        with fresh_schema(request.getfixturevalue("postgresql_url")) as url:
+            async with opened(url) as here:
+                yield here
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncGenerator[Opened]:
     database = await Database.open(url)
     try:
-        yield Place(database, Told())
+        yield Opened(database, Told())
     finally:
         await database.close()
 

@@ -13,14 +13,14 @@ from openaperture.database.tables import audit
 from openaperture.domain.access import Client, Identity, Role, Token, TokenKind
 from openaperture.domain.audit import GENESIS, Break, Chain, Deed, Mark
 from openaperture.stores.access import SqlAccess
-from tests.contract.stores import Place, fresh_schema, opened
+from tests.contract.stores import Opened, fresh_schema, opened
 
 NOW = datetime(2026, 3, 5, 23, 25, 19, 4711, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Place]:
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Opened]:
     if request.param == "sqlite":
         async with opened(f"sqlite:///{tmp_path / 'access.db'}") as here:
             yield here
@@ -31,7 +31,7 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerato
 
 
 @pytest.fixture
-def store(place: Place) -> SqlAccess:
+def store(place: Opened) -> SqlAccess:
     return SqlAccess(place.database)
 
 
@@ -185,7 +185,7 @@ async def test_records_come_back_as_they_were_and_form_a_chain(store: SqlAccess)
     assert await broken(store) is None
 
 
-async def test_those_who_append_at_once_get_a_place_each(place: Place) -> None:
+async def test_those_who_append_at_once_get_a_place_each(place: Opened) -> None:
     stores = [SqlAccess(place.database) for _ in range(4)]
     await asyncio.gather(*(store.append_audit(deed(number)) for number in range(25) for store in stores))
     records = await stores[0].list_audit(after=0, limit=1000)
@@ -194,7 +194,7 @@ async def test_those_who_append_at_once_get_a_place_each(place: Place) -> None:
 
 
 @pytest.mark.parametrize("column", ["at", "who", "role", "address", "method", "path", "workflow_id", "details"])
-async def test_a_record_that_was_changed_is_found(place: Place, store: SqlAccess, column: str) -> None:
+async def test_a_record_that_was_changed_is_found(place: Opened, store: SqlAccess, column: str) -> None:
     for number in range(3):
         await store.append_audit(deed(number))
     value = {"at": NOW - HOUR, "details": "{}"}.get(column, "other")
@@ -204,14 +204,14 @@ async def test_a_record_that_was_changed_is_found(place: Place, store: SqlAccess
     assert found.seq == 2
 
 
-async def test_a_record_that_was_removed_is_found(place: Place, store: SqlAccess) -> None:
+async def test_a_record_that_was_removed_is_found(place: Opened, store: SqlAccess) -> None:
     for number in range(3):
         await store.append_audit(deed(number))
     await place.database.write(lambda c: c.execute(delete(audit).where(audit.c.seq == 2)))
     assert await broken(store) == Break(seq=3, text="record 2 is missing")
 
 
-async def test_an_end_that_was_cut_off_is_found_by_what_was_noted(place: Place, store: SqlAccess) -> None:
+async def test_an_end_that_was_cut_off_is_found_by_what_was_noted(place: Opened, store: SqlAccess) -> None:
     records = [await store.append_audit(deed(number)) for number in range(3)]
     mark = Mark(seq=3, digest=records[-1].digest)
     assert await broken(store, mark) is None
@@ -222,7 +222,7 @@ async def test_an_end_that_was_cut_off_is_found_by_what_was_noted(place: Place, 
     assert missing.seq == 3
 
 
-async def test_a_chain_that_was_computed_anew_is_found_by_what_was_noted(place: Place, store: SqlAccess) -> None:
+async def test_a_chain_that_was_computed_anew_is_found_by_what_was_noted(place: Opened, store: SqlAccess) -> None:
     noted = await store.append_audit(deed(1))
     await place.database.write(lambda c: c.execute(text("DELETE FROM audit")))
     await store.append_audit(deed(1, who="mallory"))

@@ -7,11 +7,11 @@ import pytest
 
 from openaperture.ports import BEGUN_LIMIT
 from openaperture.stores.begun import SqlBegun
-from tests.contract.stores import Place, fresh_schema, opened
+from tests.contract.stores import Opened, fresh_schema, opened
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Place]:
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Opened]:
     if request.param == "sqlite":
         async with opened(f"sqlite:///{tmp_path / 'it.db'}") as made:
             yield made
@@ -21,7 +21,7 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerato
             yield made
 
 
-async def test_what_was_begun_and_not_finished_is_counted_by_any_process(place: Place) -> None:
+async def test_what_was_begun_and_not_finished_is_counted_by_any_process(place: Opened) -> None:
     begun = SqlBegun(place.database)
     assert await begun.count(["a", "b"]) == {"a": 0, "b": 0}
     await begun.begin({"a": 0, "b": 0})
@@ -31,7 +31,7 @@ async def test_what_was_begun_and_not_finished_is_counted_by_any_process(place: 
     assert await begun.count(["a", "b"]) == {"a": 0, "b": 1}
 
 
-async def test_counting_the_same_twice_counts_once_and_stops_at_the_limit(place: Place) -> None:
+async def test_counting_the_same_twice_counts_once_and_stops_at_the_limit(place: Opened) -> None:
     begun = SqlBegun(place.database)
     for count in range(BEGUN_LIMIT + 2):
         await begun.begin({"a": count})
@@ -39,7 +39,7 @@ async def test_counting_the_same_twice_counts_once_and_stops_at_the_limit(place:
     assert await begun.count(["a"]) == {"a": BEGUN_LIMIT}
 
 
-async def test_it_is_forgotten_with_the_inbox(place: Place) -> None:
+async def test_it_is_forgotten_with_the_inbox(place: Opened) -> None:
     begun = SqlBegun(place.database)
     await begun.begin({"a": 0})
     assert await place.store_in(10).prune(inbox_seconds=5, limit=10) == 1

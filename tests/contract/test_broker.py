@@ -12,6 +12,7 @@ from tests.contract.brokers import (
     AmqpSite,
     BrokerSite,
     EmbeddedSite,
+    InMemorySite,
     publish,
     receive,
     texts,
@@ -23,10 +24,13 @@ from tests.contract.brokers import (
 QUIET_SECONDS = 0.3
 
 
-@pytest.fixture(params=["amqp", "embedded"])
+@pytest.fixture(params=["amqp", "embedded", "memory"])
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[BrokerSite]:
     if request.param == "embedded":
         yield EmbeddedSite(tmp_path / "broker.db")
+        return
+    if request.param == "memory":
+        yield InMemorySite()
         return
     amqp = AmqpSite(request.getfixturevalue("amqp_url"))
     yield amqp

@@ -1,22 +1,35 @@
 """Locks: one holder, a fair queue, on both databases."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
 
 from openaperture.domain.commands import AskLocks, FreeLocks, KeepLocks, LockCommand
 from openaperture.domain.events import LockDenied, LocksGranted
 from openaperture.domain.releases import WhenLocked
 from openaperture.domain.workflow import State
 from openaperture.ports import Change, CommitOutcome
-from openaperture.stores.sql import SqlStore
-from tests.contract.stores import Place, creation, successor
+from tests.contract.stores import AnyStore, Place, creation, opened_store, successor
 
 SAVED = CommitOutcome.SAVED
 PROD = "environment:prod"
 
 
+@pytest.fixture(params=["sqlite", "postgresql", "memory"])
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Place]:
+    async with opened_store(request.param, request, tmp_path) as here:
+        yield here
+
+
+@pytest.fixture
+def store(place: Place) -> AnyStore:
+    return place.store()
+
+
 async def _asks(
-    store: SqlStore, workflow_id: str, *names: str, when_locked: WhenLocked = WhenLocked.WAIT
+    store: AnyStore, workflow_id: str, *names: str, when_locked: WhenLocked = WhenLocked.WAIT
 ) -> Change:
     change = creation(
         workflow_id,
@@ -27,17 +40,17 @@ async def _asks(
     return change
 
 
-async def _says(store: SqlStore, change: Change, *commands: LockCommand, state: State = State.RUNNING) -> Change:
+async def _says(store: AnyStore, change: Change, *commands: LockCommand, state: State = State.RUNNING) -> Change:
     following = successor(change, of={"state": state}, locks=list(commands))
     assert await store.commit([following]) == [SAVED]
     return following
 
 
-async def _news(store: SqlStore) -> dict[str, LocksGranted | LockDenied]:
+async def _news(store: AnyStore) -> dict[str, LocksGranted | LockDenied]:
     return {news.workflow_id: news.event for news in await store.list_lock_news(100)}
 
 
-async def test_the_first_to_ask_gets_it_and_the_others_queue_up(store: SqlStore) -> None:
+async def test_the_first_to_ask_gets_it_and_the_others_queue_up(store: AnyStore) -> None:
     first = await _asks(store, "first")
     second = await _asks(store, "second")
     await _asks(store, "third")
@@ -56,14 +69,14 @@ async def test_the_first_to_ask_gets_it_and_the_others_queue_up(store: SqlStore)
     assert await _news(store) == {"third": LocksGranted(tokens={PROD: 3})}
 
 
-async def test_what_was_granted_is_told_again_until_it_is_heard(store: SqlStore) -> None:
+async def test_what_was_granted_is_told_again_until_it_is_heard(store: AnyStore) -> None:
     change = await _asks(store, "w")
     assert await _news(store) == await _news(store) == {"w": LocksGranted(tokens={PROD: 1})}
     await _says(store, change, KeepLocks(names=(PROD,)))
     assert await _news(store) == {}
 
 
-async def test_a_workflow_hears_of_its_locks_when_it_has_all_of_them(store: SqlStore) -> None:
+async def test_a_workflow_hears_of_its_locks_when_it_has_all_of_them(store: AnyStore) -> None:
     one = await _asks(store, "one", "b")
     await _asks(store, "both", "a", "b")
     assert set(await _news(store)) == {"one"}
@@ -71,13 +84,13 @@ async def test_a_workflow_hears_of_its_locks_when_it_has_all_of_them(store: SqlS
     assert await _news(store) == {"both": LocksGranted(tokens={"a": 1, "b": 2})}
 
 
-async def test_one_that_does_not_want_to_wait_is_refused(store: SqlStore) -> None:
+async def test_one_that_does_not_want_to_wait_is_refused(store: AnyStore) -> None:
     await _asks(store, "holder")
     await _asks(store, "hasty", when_locked=WhenLocked.REFUSE)
     assert (await _news(store))["hasty"] == LockDenied(name=PROD, code="refused", by="holder")
 
 
-async def test_the_newest_takes_the_place_of_those_who_let_it_and_of_nobody_else(store: SqlStore) -> None:
+async def test_the_newest_takes_the_place_of_those_who_let_it_and_of_nobody_else(store: AnyStore) -> None:
     await _asks(store, "holder")
     await _asks(store, "patient")
     await _asks(store, "older", when_locked=WhenLocked.NEWEST)
@@ -87,7 +100,7 @@ async def test_the_newest_takes_the_place_of_those_who_let_it_and_of_nobody_else
     assert set(news) == {"holder", "older"}
 
 
-async def test_a_lock_that_was_never_given_cannot_be_kept(store: SqlStore) -> None:
+async def test_a_lock_that_was_never_given_cannot_be_kept(store: AnyStore) -> None:
     await _asks(store, "holder")
     waiting = await _asks(store, "liar")
     change = successor(waiting, of={"state": State.RUNNING}, locks=[KeepLocks(names=(PROD,))])
@@ -110,7 +123,7 @@ async def test_many_at_once_get_it_one_after_the_other(place: Place) -> None:
     assert tokens == [{"a": n, "b": n} for n in range(1, 13)]
 
 
-async def test_the_lock_of_a_workflow_that_ended_without_giving_it_back_is_freed(store: SqlStore) -> None:
+async def test_the_lock_of_a_workflow_that_ended_without_giving_it_back_is_freed(store: AnyStore) -> None:
     dead = await _asks(store, "dead")
     await _asks(store, "next")
     dead = await _says(store, dead, KeepLocks(names=(PROD,)))
@@ -120,7 +133,7 @@ async def test_the_lock_of_a_workflow_that_ended_without_giving_it_back_is_freed
     assert await _news(store) == {"next": LocksGranted(tokens={PROD: 2})}
 
 
-async def test_a_lock_that_is_kept_for_a_reason_outlasts_its_workflow(store: SqlStore) -> None:
+async def test_a_lock_that_is_kept_for_a_reason_outlasts_its_workflow(store: AnyStore) -> None:
     change = await _asks(store, "unknown")
     change = await _says(store, change, KeepLocks(names=(PROD,)))
     await _says(store, change, KeepLocks(names=(PROD,), why="its deploy may go on"), state=State.CANCELLED)
@@ -133,7 +146,27 @@ async def test_one_that_does_not_take_up_its_lock_goes_to_the_end_of_the_queue(p
     store = place.store()
     await _asks(store, "silent")
     await _asks(store, "next")
-    later = place.store(lambda: datetime.now(UTC) + timedelta(seconds=301))
+    later = place.store_in(301)
     assert await later.tend_locks() == 2
     assert await _news(store) == {"next": LocksGranted(tokens={PROD: 2})}
     assert [claim.workflow_id for claim in await store.list_locks()] == ["next", "silent"]
+
+
+async def test_one_that_waits_for_another_lock_keeps_what_it_was_granted(place: Place) -> None:
+    """Put back in one queue and not in the other, it and the next one would wait for each other for ever."""
+    store = place.store()
+    holder = await _asks(store, "holder", "database")
+    await _says(store, holder, KeepLocks(names=("database",)))
+    await _asks(store, "both", PROD, "database")
+    await _asks(store, "next", PROD, "database")
+    later = place.store_in(301)
+    assert await later.tend_locks() == 0
+    assert [claim.workflow_id for claim in await store.list_locks()] == ["holder", "both", "next", "both", "next"]
+
+
+async def test_one_that_does_not_take_up_its_locks_goes_back_in_all_their_queues(place: Place) -> None:
+    store = place.store()
+    await _asks(store, "silent", PROD, "database")
+    await _asks(store, "next", PROD, "database")
+    assert await place.store_in(301).tend_locks() == 4
+    assert await _news(store) == {"next": LocksGranted(tokens={PROD: 2, "database": 2})}

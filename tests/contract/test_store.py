@@ -1,11 +1,12 @@
 """What every store promises: the contracts of `ports.Store` and `ports.Records`."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
-from sqlalchemy import text
 
 from openaperture.domain.attempts import Ended
 from openaperture.domain.history import LogChunk
@@ -14,13 +15,14 @@ from openaperture.domain.releases import Release
 from openaperture.domain.routes import Route
 from openaperture.domain.workflow import Failure, Result, State, Step, Vote, Wait, Workflow
 from openaperture.ports import CommitOutcome, Deferred, OutboxRow, RowKind, WorkflowFilter, record_id
-from openaperture.stores.sql import SqlStore
 from tests.contract.stores import (
     LONG_AGO,
+    AnyStore,
     Place,
     attempt,
     creation,
     entry,
+    opened_store,
     row,
     successor,
     workflow,
@@ -31,18 +33,29 @@ HALF_A_PAIR = "\ud800"
 """A text that no encoding of Unicode can carry."""
 
 
-async def _loaded(store: SqlStore, workflow_id: str) -> Workflow:
+@pytest.fixture(params=["sqlite", "postgresql", "memory"])
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Place]:
+    async with opened_store(request.param, request, tmp_path) as here:
+        yield here
+
+
+@pytest.fixture
+def store(place: Place) -> AnyStore:
+    return place.store()
+
+
+async def _loaded(store: AnyStore, workflow_id: str) -> Workflow:
     return (await store.load([workflow_id])).workflows[workflow_id]
 
 
-async def _texts(store: SqlStore, workflow_id: str) -> list[str]:
+async def _texts(store: AnyStore, workflow_id: str) -> list[str]:
     return [stored.entry.text for stored in await store.list_entries(workflow_id)]
 
 
 # ----------------------------------------------------------------------------------- load and commit
 
 
-async def test_a_committed_workflow_is_loaded_as_it_was(store: SqlStore) -> None:
+async def test_a_committed_workflow_is_loaded_as_it_was(store: AnyStore) -> None:
     rich = Workflow(
         id="41f",
         version=1,
@@ -88,7 +101,7 @@ async def test_a_committed_workflow_is_loaded_as_it_was(store: SqlStore) -> None
     assert await _loaded(store, "41f") == rich
 
 
-async def test_load_leaves_out_what_is_unknown_and_tells_what_was_handled(store: SqlStore) -> None:
+async def test_load_leaves_out_what_is_unknown_and_tells_what_was_handled(store: AnyStore) -> None:
     await store.commit([creation("w", message_ids=["m-1", "m-2"])])
     loaded = await store.load(["w", "unknown"], ["m-2", "m-3"])
     assert set(loaded.workflows) == {"w"}
@@ -96,19 +109,19 @@ async def test_load_leaves_out_what_is_unknown_and_tells_what_was_handled(store:
 
 
 @pytest.mark.fault("F63")
-async def test_the_clock_of_the_store_is_aware_and_goes_on(store: SqlStore) -> None:
+async def test_the_clock_of_the_store_is_aware_and_goes_on(store: AnyStore) -> None:
     """Failure model F63: deadlines are set and judged by this clock alone."""
     first, second = (await store.load([])).now, (await store.load([])).now
     assert first.tzinfo is UTC
     assert first < second < first + timedelta(minutes=1)
 
 
-async def test_an_empty_batch_is_saved_as_nothing(store: SqlStore) -> None:
+async def test_an_empty_batch_is_saved_as_nothing(store: AnyStore) -> None:
     assert await store.commit([]) == []
     await store.settle_outbox(sent=[])
 
 
-async def test_versions_follow_each_other_and_a_stale_one_changes_nothing(store: SqlStore) -> None:
+async def test_versions_follow_each_other_and_a_stale_one_changes_nothing(store: AnyStore) -> None:
     """Invariant I3."""
     first = creation("w")
     second = successor(first, of={"state": State.HELD}, entries=[entry("second")])
@@ -124,7 +137,7 @@ async def test_versions_follow_each_other_and_a_stale_one_changes_nothing(store:
     assert not (await store.load([], ["m-stale"])).handled
 
 
-async def test_a_conflict_does_not_spoil_the_rest_of_its_batch(store: SqlStore) -> None:
+async def test_a_conflict_does_not_spoil_the_rest_of_its_batch(store: AnyStore) -> None:
     known = creation("known")
     await store.commit([known])
     batch = [creation("b"), successor(successor(known)), creation("a"), successor(known)]
@@ -133,7 +146,7 @@ async def test_a_conflict_does_not_spoil_the_rest_of_its_batch(store: SqlStore) 
     assert set((await store.load(["a", "b", "known", "other"])).workflows) == {"a", "b", "known"}
 
 
-async def test_what_the_database_cannot_store_is_refused_alone(store: SqlStore) -> None:
+async def test_what_the_database_cannot_store_is_refused_alone(store: AnyStore) -> None:
     outcomes = await store.commit(
         [
             creation("before", entries=[entry("kept")]),
@@ -150,7 +163,7 @@ async def test_what_the_database_cannot_store_is_refused_alone(store: SqlStore) 
     assert await _texts(store, "after") == ["kept"]
 
 
-async def test_a_text_that_only_one_database_takes_spoils_no_other(place: Place, store: SqlStore) -> None:
+async def test_a_text_that_only_one_database_takes_spoils_no_other(place: Place, store: AnyStore) -> None:
     """PostgreSQL has no texts with a NUL character, wherever they stand."""
     nul = "before\x00after"
     outcomes = await store.commit(
@@ -163,7 +176,7 @@ async def test_a_text_that_only_one_database_takes_spoils_no_other(place: Place,
         ]
     )
     assert outcomes[0] is outcomes[4] is SAVED
-    if place.database.dialect == "sqlite":
+    if place.dialect == "sqlite":
         assert outcomes[1] is SAVED
         assert await _texts(store, "entry") == [nul]
     for workflow_id, outcome in zip(("entry", "key", "output"), outcomes[1:4], strict=True):
@@ -171,7 +184,7 @@ async def test_a_text_that_only_one_database_takes_spoils_no_other(place: Place,
         assert (outcome is SAVED) == (workflow_id in stored)
 
 
-async def test_keys_that_no_database_can_hold_are_unknown_and_refused(store: SqlStore) -> None:
+async def test_keys_that_no_database_can_hold_are_unknown_and_refused(store: AnyStore) -> None:
     """Message ids are properties that any client of the broker sets."""
     impossible = [HALF_A_PAIR, "w\x00", "x" * 3_000]
     assert await store.commit([creation("w"), *(creation(key) for key in impossible)]) == [SAVED, *[REFUSED] * 3]
@@ -191,7 +204,7 @@ async def test_keys_that_no_database_can_hold_are_unknown_and_refused(store: Sql
 
 
 @pytest.mark.fault("F44")
-async def test_a_message_that_was_handled_before_changes_nothing_again(store: SqlStore) -> None:
+async def test_a_message_that_was_handled_before_changes_nothing_again(store: AnyStore) -> None:
     """Failure model F44: two orchestrators had the same message at once."""
     first = creation("w", message_ids=["m"])
     await store.commit([first, creation("other")])
@@ -243,29 +256,22 @@ async def test_batches_over_the_same_workflows_in_other_orders_do_not_lock_each_
 
 
 @pytest.mark.fault("F62", "F65")
-async def test_a_workflow_of_a_newer_version_with_unknown_fields_is_read(place: Place, store: SqlStore) -> None:
+async def test_a_workflow_of_a_newer_version_with_unknown_fields_is_read(place: Place, store: AnyStore) -> None:
     """Invariant I12."""
     await store.commit([creation("w")])
-    await _edit_document(place, "w", '"id":', '"colour":"red","id":')
+    await place.edit_document("w", '"id":', '"colour":"red","id":')
     assert (await _loaded(store, "w")).id == "w"
 
 
 # --------------------------------------------------------------------------------- unreadable documents
 
 
-async def _edit_document(place: Place, workflow_id: str, old: str, new: str) -> None:
-    statement = text("UPDATE workflows SET document = replace(document, :old, :new) WHERE id = :id")
-    await place.database.write(
-        lambda connection: connection.execute(statement, {"old": old, "new": new, "id": workflow_id})
-    )
-
-
 @pytest.mark.fault("F49")
-async def test_an_unreadable_workflow_is_left_out_and_told_of_once(place: Place, store: SqlStore) -> None:
+async def test_an_unreadable_workflow_is_left_out_and_told_of_once(place: Place, store: AnyStore) -> None:
     """Failure model F49: the others go on."""
     broken = creation("broken")
     await store.commit([broken, creation("well")])
-    await _edit_document(place, "broken", '"running"', '"no such state"')
+    await place.edit_document("broken", '"running"', '"no such state"')
     for _ in range(3):
         assert set((await store.load(["broken", "well"])).workflows) == {"well"}
     [(name, details)] = place.told.events
@@ -275,18 +281,18 @@ async def test_an_unreadable_workflow_is_left_out_and_told_of_once(place: Place,
     assert await store.commit([creation("broken"), successor(creation("well"))]) == [REFUSED, SAVED]
 
 
-async def test_an_unreadable_workflow_is_not_woken_but_called_stranded(place: Place, store: SqlStore) -> None:
+async def test_an_unreadable_workflow_is_not_woken_but_called_stranded(place: Place, store: AnyStore) -> None:
     await store.commit([creation("broken"), creation("well")])
-    await _edit_document(place, "broken", '{"id"', '"id"')
+    await place.edit_document("broken", '{"id"', '"id"')
     assert sorted(await store.list_due(10)) == ["broken", "well"]
     await store.load(["broken", "well"])
     assert await store.list_due(1) == ["well"]
     assert await store.list_stranded(10) == ["broken"]
 
 
-async def test_people_see_an_unreadable_workflow_and_what_to_do(place: Place, store: SqlStore) -> None:
+async def test_people_see_an_unreadable_workflow_and_what_to_do(place: Place, store: AnyStore) -> None:
     await store.commit([creation("broken"), creation("well", of={"created_at": LONG_AGO - timedelta(days=1)})])
-    await _edit_document(place, "broken", '"running"', "17")
+    await place.edit_document("broken", '"running"', "17")
     shown = await store.find_workflow("broken")
     assert shown is not None
     assert shown.state is State.HELD
@@ -296,11 +302,11 @@ async def test_people_see_an_unreadable_workflow_and_what_to_do(place: Place, st
     assert [each.id for each in listed] == ["broken", "well"]
 
 
-async def test_a_mended_workflow_is_back(place: Place, store: SqlStore) -> None:
+async def test_a_mended_workflow_is_back(place: Place, store: AnyStore) -> None:
     await store.commit([creation("w")])
-    await _edit_document(place, "w", '"running"', '"rUnning"')
+    await place.edit_document("w", '"running"', '"rUnning"')
     assert not (await store.load(["w"])).workflows
-    await _edit_document(place, "w", '"rUnning"', '"running"')
+    await place.edit_document("w", '"rUnning"', '"running"')
     assert (await _loaded(store, "w")).state is State.RUNNING
     assert await store.list_stranded(10) == []
     assert await store.list_due(10) == ["w"]
@@ -309,7 +315,7 @@ async def test_a_mended_workflow_is_back(place: Place, store: SqlStore) -> None:
 # --------------------------------------------------------------------------------------------- outbox
 
 
-async def test_outbox_rows_come_back_byte_for_byte_oldest_first_up_to_the_limit(store: SqlStore) -> None:
+async def test_outbox_rows_come_back_byte_for_byte_oldest_first_up_to_the_limit(store: AnyStore) -> None:
     rows = [row(f"r{n}", f"w{n}", body=bytes([n, 0, 255, 131]), content_type="x/y") for n in range(5)]
     for n, each in enumerate(rows):
         await store.commit([creation(f"w{n}", outbox=[each])])
@@ -384,7 +390,7 @@ def _record(workflow_id: str, version: int) -> OutboxRow:
     return row(record_id(workflow_id), workflow_id, kind=RowKind.RECORD, attempt="", queue="", version=version)
 
 
-async def test_a_row_keeps_its_kind_route_and_version(store: SqlStore) -> None:
+async def test_a_row_keeps_its_kind_route_and_version(store: AnyStore) -> None:
     sent = row("r", content_type=None, route=ROUTE, kind=RowKind.NOTICE, version=7)
     await store.commit([creation("w", outbox=[sent])])
     assert await store.claim_outbox("relay", limit=9, lease_seconds=60) == [sent]
@@ -404,7 +410,7 @@ async def test_a_held_row_is_for_nobody_until_its_version_is_recorded(place: Pla
     assert [each.id for each in await place.store_in(61).claim_outbox("other", limit=9, lease_seconds=9)] == ["r"]
 
 
-async def test_a_record_of_an_older_version_frees_only_what_waited_for_it(store: SqlStore) -> None:
+async def test_a_record_of_an_older_version_frees_only_what_waited_for_it(store: AnyStore) -> None:
     first = creation("w", outbox=[row("r1", held=True, version=1), _record("w", 1)])
     await store.commit([first])
     second = successor(first, outbox=[row("r2", held=True, version=2), _record("w", 2)])
@@ -415,7 +421,7 @@ async def test_a_record_of_an_older_version_frees_only_what_waited_for_it(store:
     assert [each.id for each in recorded] == ["r2"]
 
 
-async def test_a_request_of_an_attempt_that_is_over_is_dropped_when_the_record_is_made(store: SqlStore) -> None:
+async def test_a_request_of_an_attempt_that_is_over_is_dropped_when_the_record_is_made(store: AnyStore) -> None:
     rows = [
         row("request", held=True, version=1, attempt="0.0.1"),
         row("e-mail", held=True, version=1, attempt="", kind=RowKind.NOTICE),
@@ -453,7 +459,7 @@ async def test_what_could_not_be_done_yet_is_told_with_the_reason_and_the_next_t
     assert troubles["w"].again_at > (await store.load([])).now
 
 
-async def test_the_same_row_twice_is_kept_once(store: SqlStore) -> None:
+async def test_the_same_row_twice_is_kept_once(store: AnyStore) -> None:
     first = creation("w", outbox=[row("r")])
     await store.commit([first])
     assert await store.commit([successor(first, outbox=[row("r")])]) == [SAVED]
@@ -468,7 +474,7 @@ def _waiting(workflow_id: str, until: datetime) -> dict[str, object]:
     return {"state": State.WAITING, "steps": (step,)}
 
 
-async def test_due_workflows_are_listed_longest_overdue_first(store: SqlStore) -> None:
+async def test_due_workflows_are_listed_longest_overdue_first(store: AnyStore) -> None:
     now = (await store.load([])).now
     changes = [
         creation("second", of=_waiting("second", now - timedelta(seconds=5))),
@@ -493,7 +499,7 @@ async def test_a_deadline_comes_when_the_clock_of_the_store_says_so(place: Place
     assert await place.store_in(61).list_due(10) == ["w"]
 
 
-async def test_only_workflows_that_nothing_would_move_are_stranded(store: SqlStore) -> None:
+async def test_only_workflows_that_nothing_would_move_are_stranded(store: AnyStore) -> None:
     """Invariant I8."""
     idle: dict[str, object] = {"steps": ()}
     await store.commit(
@@ -531,7 +537,7 @@ async def test_of_many_who_create_a_setting_all_get_the_same(place: Place) -> No
 # --------------------------------------------------------------------------------------------- records
 
 
-async def test_entries_are_an_append_only_history_that_is_read_in_pages(store: SqlStore) -> None:
+async def test_entries_are_an_append_only_history_that_is_read_in_pages(store: AnyStore) -> None:
     first = creation("w", entries=[entry("a", success=False, details={"n": [1, {"x": None}]}), entry("b")])
     await store.commit([first, creation("other", entries=[entry("not mine")])])
     await store.commit([successor(first, entries=[entry("c")])])
@@ -542,7 +548,7 @@ async def test_entries_are_an_append_only_history_that_is_read_in_pages(store: S
     assert await store.list_entries("unknown") == []
 
 
-async def test_a_log_chunk_that_comes_twice_is_kept_once(store: SqlStore) -> None:
+async def test_a_log_chunk_that_comes_twice_is_kept_once(store: AnyStore) -> None:
     def chunk(sequence: int, line: str) -> LogChunk:
         return LogChunk(attempt="0.0.1", milestone="build", sequence=sequence, lines=(line, "é"), at=LONG_AGO)
 
@@ -554,7 +560,7 @@ async def test_a_log_chunk_that_comes_twice_is_kept_once(store: SqlStore) -> Non
     assert [each.chunk.sequence for each in await store.list_logs("w", after=stored[0].id, limit=1)] == [2]
 
 
-async def test_attempts_are_kept_as_they_went(store: SqlStore) -> None:
+async def test_attempts_are_kept_as_they_went(store: AnyStore) -> None:
     asked = attempt(1)
     first = creation("w", requested=[asked])
     claimed = replace(asked, worker="w-1", claimed_at=LONG_AGO + timedelta(seconds=1), pickup_by=None)
@@ -581,7 +587,7 @@ async def test_attempts_are_kept_as_they_went(store: SqlStore) -> None:
     assert (last["attempt"], last["worker"], last["outcome"]) == ("0.0.10", None, None)
 
 
-async def test_workflows_are_listed_newest_first_filtered_and_in_pages(store: SqlStore) -> None:
+async def test_workflows_are_listed_newest_first_filtered_and_in_pages(store: AnyStore) -> None:
     def made(workflow_id: str, day: int, state: State, repo: str) -> Workflow:
         release = Release(milestones=(), source_repo=repo, deployment_repo=f"{repo}-deploy")
         return workflow(
@@ -611,7 +617,7 @@ async def test_workflows_are_listed_newest_first_filtered_and_in_pages(store: Sq
     assert await store.find_workflow("unknown") is None
 
 
-async def test_long_histories_and_big_batches_are_taken_whole(store: SqlStore) -> None:
+async def test_long_histories_and_big_batches_are_taken_whole(store: AnyStore) -> None:
     changes = [
         creation(f"w{n:04}", entries=[entry(str(i)) for i in range(3)], message_ids=[f"m{n}"]) for n in range(400)
     ]

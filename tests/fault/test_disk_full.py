@@ -21,7 +21,7 @@ from openaperture.brokers.embedded import EmbeddedBroker
 from openaperture.domain.errors import BrokerUnavailable, StoreFull
 from openaperture.ports import Address, CommitOutcome, Message
 from tests.contract.brokers import AmqpSite, receive
-from tests.contract.stores import Place, creation, entry, opened, row
+from tests.contract.stores import Opened, creation, entry, opened, row
 from tests.functional.engine_site import opened_site, settings_of
 from tests.servers import PostgresServer
 
@@ -37,7 +37,7 @@ BIG = "x" * 20_000
 class Disk:
     """A database on a disk that fills up soon, and the way to get room again."""
 
-    place: Place
+    place: Opened
     make_room: Callable[[], Awaitable[None]]
 
 

@@ -22,7 +22,8 @@ from openaperture.engine.ports import NoticeWriter, Wire
 from openaperture.engine.requests import Identity, RequestBuilder
 from openaperture.engine.tokens import TokenMint
 from openaperture.observability.clock import SystemClock
-from openaperture.ports import Address, Broker, Observer
+from openaperture.ports import Address, Begun, Broker, Observer
+from openaperture.stores.begun import SqlBegun
 from openaperture.stores.directory import SqlDirectory
 from openaperture.stores.sql import SqlStore
 
@@ -64,6 +65,10 @@ class Core:
         )
         owner = self.owner if hand_over else ""
         return Decider(self.store, outbox, self.kinds, self.observer, owner=owner, hand_over=hand_over)
+
+    def begun(self) -> Begun:
+        """What messages that end the process are found by."""
+        return SqlBegun(self.database)
 
     def admission(self) -> Admission:
         """Whether new workflows may begin."""

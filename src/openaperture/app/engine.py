@@ -17,7 +17,6 @@ from openaperture.engine.timers import Timers
 from openaperture.ports import Address, Broker, Message, Observer, OutboxRow, RowKind
 from openaperture.runtime.supervisor import Service
 from openaperture.runtime.topology import prepare
-from openaperture.stores.begun import SqlBegun
 from openaperture.worker.command import CommandWorker
 
 
@@ -50,7 +49,7 @@ def build_engine(core: Core, broker: Broker, elsewhere: Elsewhere | None) -> Eng
         core.observer,
         queue=core.settings.queue_name,
         batch=tuning.batch,
-        begun=SqlBegun(core.database),
+        begun=core.begun(),
         admission=core.admission(),
     )
     timers = Timers(

@@ -20,6 +20,8 @@ INBOX_SECONDS = 7 * 86_400.0
 HOUSEKEEPING_SECONDS = 60.0
 SET_ASIDE_SECONDS = 60.0
 PRUNED_AT_ONCE = 10_000
+STILL_SECONDS = 10.0
+"""A pause that took so much longer than it should means that this process stood still: a stopped machine."""
 
 
 class Timers:
@@ -44,6 +46,9 @@ class Timers:
         self._heard_seconds = heard_seconds
         self._set_aside: dict[str, float] = {}
         """Workflows that could not be decided about, and until when they are left alone (monotonic)."""
+        self._looked_at = math.inf
+        self._awake_since = -math.inf
+        """Monotonic. What workers said while we stood still lies unread, as if they had been silent."""
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -58,7 +63,17 @@ class Timers:
                 self._observer.emit("timers.waiting", error=exc)
                 woken = 0
             if woken < BATCH:
+                self._look_at_clock()
                 await self._clock.sleep(self._poll_seconds)
+                self._look_at_clock(self._poll_seconds)
+
+    def _look_at_clock(self, expected_seconds: float = 0.0) -> float:
+        """The time. When much more has passed since the last look than was to be expected, we stood still."""
+        now = self._clock.monotonic()
+        if now - self._looked_at > expected_seconds + STILL_SECONDS:
+            self._awake_since = now
+        self._looked_at = now
+        return now
 
     async def drain(self) -> None:
         self._stopping.set()
@@ -70,7 +85,8 @@ class Timers:
         due = await self._store.list_due(BATCH + len(self._set_aside))
         ids = [workflow_id for workflow_id in due if workflow_id not in self._set_aside][:BATCH]
         if ids:
-            woken = Woken(heard_seconds=self._heard_seconds())
+            awake_seconds = self._look_at_clock() - self._awake_since
+            woken = Woken(heard_seconds=min(self._heard_seconds(), awake_seconds))
             outcomes = await self._decider.apply([Item(workflow_id=key, event=woken) for key in ids])
             refused = [key for key, outcome in zip(ids, outcomes, strict=True) if outcome is Outcome.REFUSED]
             self._set_aside |= dict.fromkeys(refused, now + SET_ASIDE_SECONDS)

@@ -133,11 +133,23 @@ class LockQueues:
         self.lock_rows(connection, queued)
         alive = select(workflows.c.id).where(workflows.c.state.not_in([state.value for state in TERMINAL]))
         dead = delete(lock_claims).where(_claim.workflow_id.not_in(alive), _claim.kept.is_(None))
-        late = update(lock_claims).where(_claim.state == "granted", _claim.lease_until <= self._moment.now())
         changed = connection.execute(dead).rowcount
+        late = update(lock_claims).where(_claim.workflow_id.in_(self._silent()), _claim.state == "granted")
         back = late.values(state="waiting", token=None, granted_at=None, lease_until=None)
         changed += connection.execute(back.values(asked_at=self._moment.now())).rowcount
         return changed + self.grant(connection, queued)
+
+    def _silent(self) -> Any:
+        """Workflows that have had all their locks for long enough, and did not hear of it.
+
+        One that still waits for another lock could not take up anything: it keeps what it was granted. It goes
+        back in all of its queues or in none, for two that are before each other would wait for each other.
+        """
+        unready = select(_claim.workflow_id).where(
+            or_(_claim.state == "waiting", _claim.lease_until > self._moment.now())
+        )
+        granted = select(_claim.workflow_id).where(_claim.state == "granted")
+        return granted.where(_claim.workflow_id.not_in(unready))
 
 
 def _mine(workflow_id: str, names: Collection[str]) -> Any:

@@ -61,7 +61,8 @@ class Service:
         self._post = Post(broker, observer)
         self._answers = Answers(name, observer)
         self._intakes: list[Intake] = []
-        self._claiming: set[Run] = set()
+        self._claiming: dict[str, Run] = {}
+        """By attempt token."""
         self._running: dict[str, Run] = {}
         """By idempotency key."""
         self._handled: OrderedDict[str, None] = OrderedDict()
@@ -143,8 +144,7 @@ class Service:
             )
             await consumer.dead_letter(delivery, str(exc))
             return None
-        claiming = {run.request.attempt_token for run in self._claiming}
-        if request.attempt_token in self._handled or request.attempt_token in claiming:
+        if request.attempt_token in self._handled or request.attempt_token in self._claiming:
             self._observer.emit("request.repeated", workflow_id=request.id, milestone=request.attempt.milestone)
             await consumer.ack([delivery])
             return None
@@ -164,18 +164,19 @@ class Service:
         )
 
     async def _serve(self, run: Run, intake: Intake, delivery: Delivery) -> None:
-        self._claiming.add(run)
+        self._claiming[run.request.attempt_token] = run
         try:
             verdict = await run.claim()
         finally:
-            self._claiming.discard(run)
+            del self._claiming[run.request.attempt_token]
         if verdict is None:
             await intake.consumer.requeue([delivery])
             # Our claim may have been granted since: then nobody waits for a lease that runs out.
             await run.release_once()
-        elif verdict != "run":
+        elif verdict == "void":
             await intake.consumer.ack([delivery])
-        elif self._draining:
+        elif verdict != "run" or self._draining:
+            # Ours, and not to be begun: said at once, or the orchestrator would wait to hear how far it got.
             await run.release()
             await intake.consumer.ack([delivery])
         else:
@@ -185,10 +186,12 @@ class Service:
         """The attempt is ours."""
         key = run.request.idempotency_key
         _remember(self._handled, run.request.attempt_token, None)
+        # First, because one that is waited for may have come to its result after all.
+        running = await self._find_running(key)
         if (done := self._done.get(key)) is not None:
             await run.report(done)
             await intake.consumer.ack([delivery])
-        elif (running := await self._find_running(key)) is not None:
+        elif running is not None:
             run.close()
             running.adopt(run.request)
             await intake.consumer.ack([delivery])
@@ -256,7 +259,7 @@ class Service:
             self._idle.set()
 
     def _give_up_claims(self) -> None:
-        for run in self._claiming:
+        for run in self._claiming.values():
             run.give_up_claim()
 
 

@@ -31,7 +31,7 @@ from openaperture.engine.requests import Identity, RequestBuilder
 from openaperture.engine.tokens import TokenMint
 from openaperture.ports import Address, Change, Deferred, OutboxRow, RowKind, record_id
 from openaperture.stores.sql import SqlStore
-from tests.contract.stores import Place, Told, opened
+from tests.contract.stores import Opened, Told, opened
 
 ROUTE = Route(broker_id="1", exchange_id="1", exchange="AWS", routing_key="aws.builder")
 RECORD = OutboxRow(id=record_id("w"), workflow_id="w", kind=RowKind.RECORD)
@@ -96,13 +96,13 @@ class Office:
 
 
 @pytest.fixture
-async def place(tmp_path: Path) -> AsyncGenerator[Place]:
+async def place(tmp_path: Path) -> AsyncGenerator[Opened]:
     async with opened(f"sqlite:///{tmp_path / 'recorder.db'}") as opened_place:
         yield opened_place
 
 
 @pytest.fixture
-def office(place: Place) -> Office:
+def office(place: Opened) -> Office:
     store, kinds, told = place.store(), table_of(), Told()
     identity = Identity(callback=Address(routing_key="ours"))
     requests = RequestBuilder(

@@ -33,7 +33,7 @@ from openaperture.engine.senders import (
     message_of,
 )
 from openaperture.ports import Message, OutboxRow, RowKind
-from tests.contract.stores import Place, Told, attempt, creation, opened, row
+from tests.contract.stores import Opened, Told, attempt, creation, opened, row
 
 KEY = AttemptKey(generation=0, position=0, number=1)
 ROUTE = Route(broker_id="1", exchange_id="1", exchange="AWS", routing_key="aws.builder")
@@ -148,12 +148,12 @@ class Signposts:
 
 
 @pytest.fixture
-async def place(tmp_path: Path) -> AsyncGenerator[Place]:
+async def place(tmp_path: Path) -> AsyncGenerator[Opened]:
     async with opened(f"sqlite:///{tmp_path / 'senders.db'}") as opened_place:
         yield opened_place
 
 
-def finder(place: Place, signposts: Signposts) -> RouteFinder:
+def finder(place: Opened, signposts: Signposts) -> RouteFinder:
     return RouteFinder(
         place.store(), signposts, table_of(), exchange_id="1", broker_id="1", queue_name="workflow_orchestration"
     )
@@ -163,7 +163,7 @@ def errand(number: int = 1) -> OutboxRow:
     return row("w.route", kind=RowKind.ROUTE, attempt=f"0.0.{number}")
 
 
-async def test_the_way_that_was_found_is_told_to_the_workflow(place: Place) -> None:
+async def test_the_way_that_was_found_is_told_to_the_workflow(place: Opened) -> None:
     release = Release(milestones=("build",), build_messaging_exchange_id=7)
     of = {"release": release, "etcd_token": "t", "wire": Wire.TERMS}
     await place.store().commit([creation("w", of=of)])
@@ -180,7 +180,7 @@ async def test_the_way_that_was_found_is_told_to_the_workflow(place: Place) -> N
     assert not need.own_by_default
 
 
-async def test_workers_of_ours_register_nowhere_and_go_where_a_milestone_before_them_said(place: Place) -> None:
+async def test_workers_of_ours_register_nowhere_and_go_where_a_milestone_before_them_said(place: Opened) -> None:
     outputs = {"config": {"etcd_token": "old"}, "build": {"etcd_token": "t", "wheel": "shop.whl"}}
     await place.store().commit([creation("w", of={"outputs": outputs})])
     signposts = Signposts()
@@ -189,7 +189,7 @@ async def test_workers_of_ours_register_nowhere_and_go_where_a_milestone_before_
     assert (need.module_type, need.etcd_token, need.own_by_default) == (None, "t", True)
 
 
-async def test_where_there_is_no_way_the_workflow_is_told_why(place: Place) -> None:
+async def test_where_there_is_no_way_the_workflow_is_told_why(place: Opened) -> None:
     await place.store().commit([creation("w")])
     handled = await finder(place, Signposts(RouteRefused("no_builders", "add a builder")))(errand())
     assert [item.event for item in handled.items] == [
@@ -201,7 +201,7 @@ async def test_where_there_is_no_way_the_workflow_is_told_why(place: Place) -> N
     "error", [ManagerUnavailable("it is away"), AccessRefused("the token"), UnusableAnswer("not a Manager")]
 )
 async def test_what_nobody_can_tell_now_is_asked_later_and_fails_nothing(
-    place: Place, error: OpenApertureError
+    place: Opened, error: OpenApertureError
 ) -> None:
     await place.store().commit([creation("w")])
     handled = await finder(place, Signposts(error))(errand())
@@ -209,7 +209,7 @@ async def test_what_nobody_can_tell_now_is_asked_later_and_fails_nothing(
     assert handled.items == ()
 
 
-async def test_nobody_asks_the_way_for_an_attempt_that_is_over_or_a_workflow_that_is_gone(place: Place) -> None:
+async def test_nobody_asks_the_way_for_an_attempt_that_is_over_or_a_workflow_that_is_gone(place: Opened) -> None:
     signposts = Signposts()
     assert await finder(place, signposts)(errand()) == Handled()
     await place.store().commit([creation("w")])
@@ -225,7 +225,7 @@ async def test_nobody_asks_the_way_for_an_attempt_that_is_over_or_a_workflow_tha
     ],
 )
 async def test_a_schedule_is_told_to_the_orchestrators_that_the_start_names(
-    place: Place, origin: Origin | None, asked: tuple[Any, ...]
+    place: Opened, origin: Origin | None, asked: tuple[Any, ...]
 ) -> None:
     of = {
         "steps": (Step(milestone="scheduled", live=attempt(milestone="scheduled")),),
