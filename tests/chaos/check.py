@@ -84,10 +84,12 @@ def _judge_counts(verdict: Verdict, connection: psycopg.Connection[Any], ids: Se
     counts = {(key, kind, name): number for key, kind, name, number in connection.execute(query).fetchall()}
     verdict.report("entries count twice", [entry for entry, number in counts.items() if number != 1])
     verdict.milestones = sum(number for (_, kind, _), number in counts.items() if kind == "milestone.completed")
-    missing = [
-        (key, name) for key in ids for name in MILESTONES if (key, "milestone.completed", name) not in counts
-    ]
-    verdict.report("milestones have no result", missing)
+    query = "select workflow_id, milestone from attempts where outcome = 'resolved_worked'"
+    stated = set(connection.execute(query).fetchall())
+    results = {(key, name) for key, kind, name in counts if kind == "milestone.completed"} | stated
+    verdict.report(
+        "milestones have no result", [(k, name) for k in ids for name in MILESTONES if (k, name) not in results]
+    )
     query = (
         "select workflow_id, position, count(*) from attempts where outcome = 'completed'"
         " group by 1, 2 having count(*) > 1"
@@ -98,9 +100,7 @@ def _judge_counts(verdict: Verdict, connection: psycopg.Connection[Any], ids: Se
 def _judge_effects(verdict: Verdict, connection: psycopg.Connection[Any], effects: Sequence[Effect]) -> None:
     """I6: what happened again had been declared lost before, and may be repeated."""
     rows = connection.execute("select workflow_id, milestone, generation, outcome from attempts").fetchall()
-    lost = Counter(
-        (key, name, generation) for key, name, generation, outcome in rows if outcome not in {"completed", None}
-    )
+    lost = Counter((key, name, generation) for key, name, generation, outcome in rows if outcome == "lost")
     by_key: dict[str, list[Effect]] = {}
     for effect in effects:
         by_key.setdefault(effect.key, []).append(effect)
@@ -116,7 +116,7 @@ def _judge_effects(verdict: Verdict, connection: psycopg.Connection[Any], effect
     verdict.report("effects are doubled", doubled)
     done = Counter((e.workflow_id, e.milestone) for e in {e.key: e for e in effects}.values())
     verdict.late_effects = sum(number - 1 for number in done.values())
-    claimed = {(key, name) for key, name, _, outcome in rows if outcome == "completed"}
+    claimed = {(key, name) for key, name, _, outcome in rows if outcome in {"completed", "resolved_worked"}}
     verdict.report("results have no effect", claimed - set(done))
 
 

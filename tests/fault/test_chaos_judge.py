@@ -109,6 +109,14 @@ def _claim_an_effect(records: Records) -> None:
     records.effects.remove(_effect("two", "deploy"))
 
 
+def _say_worked_of_what_was_never_done(records: Records) -> None:
+    _lose_a_result(records)
+    records.run(
+        "update attempts set outcome = 'resolved_worked' where workflow_id = 'one' and milestone = 'deploy'"
+    )
+    records.effects.remove(_effect("one", "deploy"))
+
+
 def _start_unasked(records: Records) -> None:
     records.accepted.remove("two")
 
@@ -134,6 +142,14 @@ async def test_a_build_that_ran_again_after_a_loss_is_counted_and_no_problem(rec
     assert (verdict.problems, verdict.repeats) == ([], 1)
 
 
+async def test_what_a_person_says_of_a_held_deploy_is_its_result(records: Records) -> None:
+    _lose_a_result(records)
+    records.run(
+        "update attempts set outcome = 'resolved_worked' where workflow_id = 'one' and milestone = 'deploy'"
+    )
+    assert records.problems() == []
+
+
 @pytest.mark.parametrize(
     ("harm", "problem"),
     [
@@ -146,6 +162,7 @@ async def test_a_build_that_ran_again_after_a_loss_is_counted_and_no_problem(rec
         (_build_twice, "effects are doubled"),
         (_deploy_twice_after_a_loss, "effects are doubled"),
         (_claim_an_effect, "results have no effect"),
+        (_say_worked_of_what_was_never_done, "results have no effect"),
         (_start_unasked, "releases were never asked for"),
         (_leave_a_request, "requests were never sent"),
     ],
