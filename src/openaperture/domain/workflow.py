@@ -97,7 +97,7 @@ class Step:
     @property
     def is_idle(self) -> bool:
         """Nothing was asked for, though it has not ended: only while its workflow is paused."""
-        return self.live is None and self.wait is None and self.result is None
+        return self.live is None and self.wait is None and self.result is None and not self.unknown
 
     @property
     def wake_at(self) -> datetime | None:

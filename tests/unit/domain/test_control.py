@@ -42,6 +42,15 @@ def test_a_forced_cancel_waits_for_no_worker_and_works_in_every_state() -> None:
         assert run.state is State.CANCELLED
 
 
+def test_a_worker_that_asks_again_for_what_it_was_told_to_stop_does_not_begin() -> None:
+    run = Machine(("build", "test"))
+    run.claim("build", "test")
+    run.tell(e.CancelRequested(by="eve"))
+    run.workflow = replace(run.workflow, state=State.RUNNING)
+    again = e.Claimed(key=run.attempt("build").key, worker="worker-build", reply_to="build.answers")
+    assert [answer.verdict for answer in run.tell(again).answers] == ["cancel"]
+
+
 def test_a_cancel_is_over_when_the_worker_stays_silent() -> None:
     run = Machine("deploy")
     run.claim("deploy")

@@ -40,6 +40,9 @@ def from_worker(d: Draft, step: Step, attempt: Attempt, event: e.FromWorker) -> 
 
 def _claim(d: Draft, step: Step, attempt: Attempt, event: e.Claimed) -> None:
     """Give the attempt to the first worker that asks. The same worker may ask again and gets it again."""
+    if attempt.stop is not None:
+        d.answer(event.reply_to, attempt.key, "cancel", attempt.stop.reason)
+        return
     d.answer(event.reply_to, attempt.key, "run")
     alive_until = d.now + timedelta(seconds=d.kind(attempt.milestone).heartbeat_seconds)
     if attempt.worker is not None:
