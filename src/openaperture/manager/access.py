@@ -51,5 +51,13 @@ def identity_of(request: Request) -> str | None:
     return identity
 
 
+def name_of(request: Request) -> str:
+    """Who asks, for a history, on a route that is not public."""
+    identity = identity_of(request)
+    if identity is None:
+        raise AssertionError(f"{request.url.path} is not public, and nobody is known")
+    return identity
+
+
 def _digest(token: str) -> bytes:
     return sha256(token.encode()).digest()

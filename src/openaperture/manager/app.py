@@ -14,10 +14,13 @@ from openaperture.manager.bodies import Bodies
 from openaperture.manager.boundary import Boundary
 from openaperture.manager.brokers import BrokerRoutes
 from openaperture.manager.clusters import ClusterRoutes
+from openaperture.manager.control import ControlRoutes
 from openaperture.manager.exchanges import ExchangeRoutes
 from openaperture.manager.follow import Follower
+from openaperture.manager.locks import LockRoutes
 from openaperture.manager.modules import ModuleRoutes
 from openaperture.manager.parts import Parts
+from openaperture.manager.presenter import Presenter
 from openaperture.manager.problems import problems_of
 from openaperture.manager.refusals import refuse, refuse_for, refuse_problems, refuse_route
 from openaperture.manager.system_events import SystemEventRoutes
@@ -39,7 +42,10 @@ def build(parts: Parts, *, token: str, version: str, observer: Observer | None) 
     )
     app.state.stopping = asyncio.Event()
     _add_status(app, version)
-    WorkflowRoutes(parts, Follower(parts.records, app.state.stopping)).add_to(app)
+    follower, presenter = Follower(parts.records, app.state.stopping), Presenter(parts)
+    WorkflowRoutes(parts, follower, presenter).add_to(app)
+    ControlRoutes(parts, follower, presenter).add_to(app)
+    LockRoutes(parts).add_to(app)
     for routes in (ExchangeRoutes, BrokerRoutes, ClusterRoutes, ModuleRoutes, SystemEventRoutes):
         routes(parts.directory).add_to(app)
     # The last one added is the first to see a request.

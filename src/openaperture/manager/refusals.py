@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from openaperture.client.models import ErrorAnswer, ErrorDetails, Problem
 from openaperture.domain.errors import (
     BadInput,
+    NotAllowed,
     OpenApertureError,
     StoreFull,
     StoreUnavailable,
@@ -18,6 +19,7 @@ from openaperture.domain.errors import (
     WrongState,
 )
 from openaperture.manager.answers import HEADERS
+from openaperture.manager.plans import BadPlan
 
 RETRY_SECONDS = 2
 """What we tell clients to wait when the database is away."""
@@ -50,6 +52,10 @@ def refuse_for(error: OpenApertureError) -> Response:
             return refuse(404, "unknown_entry", str(error))
         case Taken():
             return refuse(409, "taken", str(error))
+        case NotAllowed():
+            return refuse(403, "not_allowed", str(error))
+        case BadPlan():
+            return refuse(400, "bad_request", str(error), problems=error.problems)
         case WrongState():
             return refuse(409, "wrong_state", str(error))
         case BadInput():

@@ -8,22 +8,20 @@ from urllib.parse import urlencode
 from fastapi import FastAPI, Query, Request, Response
 
 from openaperture.domain.errors import BadInput, WrongState
-from openaperture.domain.events import Resolution, Resolved
 from openaperture.domain.workflow import State, Workflow
-from openaperture.manager.access import IDENTITY
+from openaperture.manager.access import name_of
 from openaperture.manager.answers import HEADERS, answer, done
 from openaperture.manager.follow import MAX_WAIT_SECONDS, Follower, Span
 from openaperture.manager.foreign_views import as_recorded
 from openaperture.manager.overrides import overridden
 from openaperture.manager.parts import Parts
-from openaperture.manager.requests import CancelBody, CreateBody, ExecuteBody, ResolveBody, UpdateBody
-from openaperture.manager.situations import Situations
+from openaperture.manager.plans import check_plan
+from openaperture.manager.presenter import Presenter
+from openaperture.manager.requests import CreateBody, ExecuteBody, UpdateBody
 from openaperture.manager.updates import Updates
-from openaperture.manager.views import attempts_of, summary_of, workflow_of
+from openaperture.manager.views import attempts_of, summary_of
 from openaperture.ports import WorkflowFilter
 
-MAX_ENTRIES = 1_000
-"""Of the history, shown with a workflow; the rest is at `/events`."""
 MAX_PAGE = 1_000
 MAX_LOG_CHUNKS = 200
 """A chunk may have hundreds of kilobytes."""
@@ -35,20 +33,19 @@ Seconds = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)
 Hours = Annotated[float, Query(le=1_000_000, allow_inf_nan=False)]
 
 _NO_OVERRIDES = ExecuteBody()
-_NO_REASON = CancelBody()
 
 
 class WorkflowRoutes:
     """What the API does with workflows. Errors are raised as ours and answered in one place."""
 
-    def __init__(self, parts: Parts, follower: Follower) -> None:
+    def __init__(self, parts: Parts, follower: Follower, presenter: Presenter) -> None:
         self._verbs = parts.verbs
         self._records = parts.records
         self._revisions = parts.revisions
         self._foreign = parts.foreign
         self._updates = Updates(parts.verbs, parts.revisions, parts.foreign)
         self._follower = follower
-        self._situations = Situations(parts.records, parts.verbs.kinds)
+        self._presenter = presenter
 
     def add_to(self, app: FastAPI) -> None:
         for method, path, handler in (
@@ -58,8 +55,6 @@ class WorkflowRoutes:
             ("PUT", "/{workflow_id}", self.update),
             ("DELETE", "/{workflow_id}", self.delete),
             ("POST", "/{workflow_id}/execute", self.execute),
-            ("POST", "/{workflow_id}/cancel", self.cancel),
-            ("POST", "/{workflow_id}/resolve", self.resolve),
             ("GET", "/{workflow_id}/events", self.list_events),
             ("GET", "/{workflow_id}/logs", self.list_logs),
             ("GET", "/{workflow_id}/attempts", self.list_attempts),
@@ -92,7 +87,7 @@ class WorkflowRoutes:
         page = found[:limit]
         headers = {"link": _next_link(request, page[-1])} if len(found) > limit else None
         ids = [workflow.id for workflow in page]
-        situations = await self._situations.of_many(page)
+        situations = await self._presenter.situations.of_many(page)
         recorded = await self._foreign.find_foreign(ids)
         summaries = [summary_of(workflow, now, about) for workflow, about in zip(page, situations, strict=True)]
         shown = [
@@ -102,7 +97,7 @@ class WorkflowRoutes:
         return answer(shown, headers=headers)
 
     async def show(self, workflow_id: str) -> Response:
-        return await self._show(await self._follower.get_workflow(workflow_id))
+        return await self._presenter.show(await self._follower.get_workflow(workflow_id))
 
     async def list_events(
         self, request: Request, workflow_id: str, after: After = 0, limit: Limit = MAX_PAGE, wait: Seconds = 0
@@ -127,23 +122,25 @@ class WorkflowRoutes:
 
     # ------------------------------------------------------------------------------------ verbs
 
-    async def create(self, body: CreateBody) -> Response:
-        workflow_id = await self._verbs.create(body.id, body.release(), by=IDENTITY)
+    async def create(self, request: Request, body: CreateBody) -> Response:
+        release = body.release()
+        check_plan(release, self._verbs.kinds)
+        workflow_id = await self._verbs.create(body.id, release, by=name_of(request))
         return done(201, f"/workflows/{workflow_id}")
 
-    async def execute(self, workflow_id: str, body: ExecuteBody = _NO_OVERRIDES) -> Response:
+    async def execute(self, request: Request, workflow_id: str, body: ExecuteBody = _NO_OVERRIDES) -> Response:
         workflow = await self._follower.get_workflow(workflow_id)
         if await self._foreign.find_foreign([workflow.id]):
             raise WrongState(
                 f"workflow {workflow_id} was started by an orchestrator elsewhere, which records it here"
             )
         if workflow.state is State.CREATED:
-            await self._revisions.revise(workflow_id, lambda release: overridden(release, body), IDENTITY)
-        await self._verbs.start(workflow_id, by=IDENTITY)
+            await self._revisions.revise(workflow_id, lambda release: overridden(release, body), name_of(request))
+        await self._verbs.start(workflow_id, by=name_of(request))
         return done(202, f"/workflows/{workflow_id}")
 
-    async def update(self, workflow_id: str, body: UpdateBody) -> Response:
-        await self._updates.put(await self._follower.get_workflow(workflow_id), body.fields(), IDENTITY)
+    async def update(self, request: Request, workflow_id: str, body: UpdateBody) -> Response:
+        await self._updates.put(await self._follower.get_workflow(workflow_id), body.fields(), name_of(request))
         return done(204, f"/workflows/{workflow_id}")
 
     async def delete(self, workflow_id: str) -> Response:
@@ -155,21 +152,6 @@ class WorkflowRoutes:
         if not may_go or not await self._foreign.delete_workflow(workflow_id, workflow.version):
             raise WrongState(f"workflow {workflow_id} is under way and cannot be deleted; cancel it first")
         return Response(status_code=204, headers=HEADERS)
-
-    async def cancel(self, workflow_id: str, body: CancelBody = _NO_REASON) -> Response:
-        return await self._show(await self._verbs.cancel(workflow_id, by=IDENTITY, reason=body.reason))
-
-    async def resolve(self, workflow_id: str, body: ResolveBody) -> Response:
-        said = Resolved(resolution=Resolution(body.resolution), by=IDENTITY, reason=body.reason)
-        return await self._show(await self._verbs.resolve(workflow_id, said))
-
-    async def _show(self, workflow: Workflow) -> Response:
-        entries = await self._records.list_entries(workflow.id, limit=MAX_ENTRIES)
-        attempts = await self._records.list_attempts(workflow.id)
-        about = await self._situations.of_one(workflow)
-        record = (await self._foreign.find_foreign([workflow.id])).get(workflow.id)
-        shown = workflow_of(workflow, datetime.now(UTC), about, entries, attempts)
-        return answer(as_recorded(shown, workflow, record))
 
 
 def _states(text: str) -> list[str]:

@@ -72,6 +72,29 @@ class Place:
         await self.tell(workflow_id, e.Claimed(key=key(), worker=WORKER), lost)
         return workflow_id
 
+    async def pause(self) -> str:
+        workflow_id = await self.start()
+        assert (await self.http.post(f"/workflows/{workflow_id}/pause")).status_code == 200
+        return workflow_id
+
+    async def ask(self) -> str:
+        """A workflow that waits for an approval."""
+        return await self.start(milestones=["approval", "deploy"])
+
+    async def fail(self, **fields: Any) -> str:
+        """A workflow whose first milestone has failed for good."""
+        workflow_id = await self.start(milestone_options={"build": {"max_attempts": 1}}, **fields)
+        broken = e.MilestoneFailed(key=key(), worker=WORKER, message="exit code 2")
+        await self.tell(workflow_id, e.Claimed(key=key(), worker=WORKER), broken)
+        return workflow_id
+
+    async def lock(self, name: str) -> str:
+        """A workflow that has a lock, and knows it."""
+        workflow_id = await self.start(locks=[name])
+        for news in await self.store.list_lock_news(10):
+            await self.tell(news.workflow_id, news.event)
+        return workflow_id
+
 
 def key(position: int = 0, number: int = 1) -> AttemptKey:
     return AttemptKey(generation=0, position=position, number=number)

@@ -9,7 +9,17 @@ import pytest
 from fastapi.routing import APIRoute
 from msgspec import Struct
 
-from openaperture.client.models import Attempt, Event, EventPage, LogChunk, LogPage, Workflow
+from openaperture.client.models import (
+    Attempt,
+    Event,
+    EventPage,
+    Explanation,
+    Lock,
+    LockPlace,
+    LogChunk,
+    LogPage,
+    Workflow,
+)
 from openaperture.manager.requests import CreateBody
 from tests.unit.manager.old_client import OldClient
 from tests.unit.manager.place import Place
@@ -28,12 +38,14 @@ SHAPES: dict[str, list[type[Struct]]] = {
     "GET /workflows/{workflow_id}/events": [EventPage, Event],
     "GET /workflows/{workflow_id}/logs": [LogPage, LogChunk],
     "GET /workflows/{workflow_id}/attempts": [Attempt],
+    "GET /workflows/{workflow_id}/explain": [Explanation],
+    "GET /locks": [Lock, LockPlace],
 }
 
 
 def routes(place: Place) -> dict[str, APIRoute]:
     found = [route for route in place.app.routes if isinstance(route, APIRoute)]
-    return {f"{method} {route.path}": route for route in found for method in route.methods or ()}
+    return {f"{method} {route.path_format}": route for route in found for method in route.methods or ()}
 
 
 async def test_every_route_is_documented_and_nothing_else(place: Place) -> None:
@@ -76,9 +88,15 @@ async def test_the_example_of_a_route_does_what_it_says(place: Place, name: str)
 async def _made_for(place: Place, name: str) -> dict[str, str]:
     """What the example of a route is about, by the placeholders of its path."""
     if name.partition(" ")[2].startswith("/workflows"):
-        made = {"execute": place.create, "resolve": place.hold}.get(name.rpartition("/")[2], place.start)
+        verb = name.rpartition("/")[2]
+        made = {"execute": place.create, "resolve": place.hold, "resume": place.pause}.get(verb, place.start)
+        made = {"approve": place.ask, "reject": place.ask}.get(verb, made)
+        made = place.fail if verb in {"retry", "rerun", "again"} else made
         made = place.create if name.startswith("DELETE") else made
         return {"workflow_id": await made()}
+    if "/locks" in name:
+        await place.lock("environment:prod")
+        return {}
     old = OldClient(place.app)
     broker = await old.make("/messaging/brokers", {"name": "main"})
     exchange = await old.make("/messaging/exchanges", {"name": "AWS"})
