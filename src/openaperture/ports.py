@@ -467,6 +467,39 @@ class ForeignRecords(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptAnswer:
+    """An answer of the API, to be given again."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """What is known of a key."""
+
+    request: str
+    """Digest of the request that it came with first."""
+    at: datetime
+    """When that was."""
+    answer: KeptAnswer | None
+    """None while it is being done, or when a crash came before it was kept."""
+
+
+class RequestKeys(Protocol):
+    """Keys by which clients mark a request that they may send again. Raises StoreUnavailable."""
+
+    async def begin(self, key: str, request: str) -> Begun:
+        """Write the key down, unless it is known; keys are forgotten a day after."""
+        ...
+
+    async def settle(self, key: str, answer: KeptAnswer) -> None:
+        """Keep the answer. The first one counts."""
+        ...
+
+
 # ------------------------------------------------------------------------------ clock and observer
 
 

@@ -22,6 +22,7 @@ from openaperture.manager import create_app
 from openaperture.manager.parts import Parts
 from openaperture.manager.server import ManagerServer
 from openaperture.stores.foreign import SqlForeign
+from openaperture.stores.request_keys import SqlRequestKeys
 
 SESSION_FILE = "manager.json"
 """Where a running `up` says how to reach it; readable by its owner alone."""
@@ -39,6 +40,7 @@ class Api:
                 records=core.store,
                 directory=core.directory,
                 foreign=SqlForeign(core.database),
+                request_keys=SqlRequestKeys(core.database),
             ),
             token=self.token,
             version=version("openaperture"),

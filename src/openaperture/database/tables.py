@@ -183,6 +183,19 @@ lock_claims = Table(
 `lease_until` to hear of it), held, refused or superseded (by the workflow in `by`). `kept` says why a workflow
 that has ended still holds it."""
 
+request_keys = Table(
+    "request_keys",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("request", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("status", Integer),
+    Column("headers", Text),
+    Column("body", LargeBinary),
+    Index("request_keys_age", "at"),
+)
+"""What was sent with the header Idempotency-Key: digests of key and request, and the answer once there is one."""
+
 settings = Table(
     "settings",
     metadata,

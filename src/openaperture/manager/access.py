@@ -51,6 +51,12 @@ def identity_of(request: Request) -> str | None:
     return identity
 
 
+def name_in(scope: Scope) -> str | None:
+    """Who asks, for what stands before the routes; None when nobody is known."""
+    identity: str | None = scope.get("state", {}).get("identity")
+    return identity
+
+
 def name_of(request: Request) -> str:
     """Who asks, for a history, on a route that is not public."""
     identity = identity_of(request)

@@ -17,6 +17,7 @@ from openaperture.manager.clusters import ClusterRoutes
 from openaperture.manager.control import ControlRoutes
 from openaperture.manager.exchanges import ExchangeRoutes
 from openaperture.manager.follow import Follower
+from openaperture.manager.idempotency import Idempotency
 from openaperture.manager.locks import LockRoutes
 from openaperture.manager.modules import ModuleRoutes
 from openaperture.manager.parts import Parts
@@ -49,6 +50,7 @@ def build(parts: Parts, *, token: str, version: str, observer: Observer | None) 
     for routes in (ExchangeRoutes, BrokerRoutes, ClusterRoutes, ModuleRoutes, SystemEventRoutes):
         routes(parts.directory).add_to(app)
     # The last one added is the first to see a request.
+    app.add_middleware(Idempotency, keys=parts.request_keys, observer=observer)
     app.add_middleware(Bodies)
     app.add_middleware(Access, token=token)
     app.add_middleware(Boundary, observer=observer)

@@ -10,6 +10,7 @@ from openaperture.manager.access import name_of
 from openaperture.manager.answers import answer
 from openaperture.manager.explain import explain
 from openaperture.manager.follow import Follower
+from openaperture.manager.idempotency import new_workflow_id
 from openaperture.manager.parts import Parts
 from openaperture.manager.presenter import Presenter
 from openaperture.manager.requests import (
@@ -116,7 +117,10 @@ class ControlRoutes:
         milestone: str | None = None,
         newest: bool = False,
     ) -> Response:
-        made = await self._verbs.repeat(workflow_id, repeat, name_of(request), milestone=milestone, newest=newest)
+        new_id = new_workflow_id(request)
+        made = await self._verbs.repeat(
+            workflow_id, repeat, name_of(request), milestone=milestone, newest=newest, new_id=new_id
+        )
         return await self._presenter.show(made, status=201, location=f"/workflows/{made.id}")
 
 

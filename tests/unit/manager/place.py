@@ -27,6 +27,7 @@ from openaperture.manager.parts import Parts
 from openaperture.ports import Address
 from openaperture.stores.directory import SqlDirectory
 from openaperture.stores.foreign import SqlForeign
+from openaperture.stores.request_keys import SqlRequestKeys
 from openaperture.stores.sql import SqlStore
 from tests.contract.stores import Told, opened
 
@@ -116,6 +117,7 @@ async def opened_manager(folder: Path) -> AsyncGenerator[Place]:
                 records=store,
                 directory=directory,
                 foreign=SqlForeign(database.database),
+                request_keys=SqlRequestKeys(database.database),
             ),
             token=TOKEN,
             version="1.2.3",
