@@ -322,7 +322,14 @@ class WorkflowFilter:
     states: Collection[str] | None = None
     source_repo: str | None = None
     deployment_repo: str | None = None
+    ref: str | None = None
+    """Of either repository."""
+    milestone: str | None = None
+    """Anywhere among its milestones."""
+    text: str | None = None
+    """Somewhere in its repositories, refs, reason or id, without regard to case."""
     created_after: datetime | None = None
+    created_before: datetime | None = None
     before: tuple[datetime, str] | None = None
     """Cursor: (created_at, id) of the last workflow of the page before."""
 

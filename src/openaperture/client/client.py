@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Self, TypeVar
 from urllib.parse import parse_qs, urlsplit
@@ -79,6 +80,11 @@ class ManagerClient:
         states: Sequence[str] = (),
         source_repo: str | None = None,
         deployment_repo: str | None = None,
+        ref: str | None = None,
+        milestone: str | None = None,
+        text: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
         lookback_hours: float = 0,
         limit: int = 50,
         cursor: str | None = None,
@@ -88,6 +94,11 @@ class ManagerClient:
             "state": ",".join(states) or None,
             "source_repo": source_repo,
             "deployment_repo": deployment_repo,
+            "ref": ref,
+            "milestone": milestone,
+            "text": text,
+            "created_after": created_after.isoformat() if created_after else None,
+            "created_before": created_before.isoformat() if created_before else None,
             "lookback": f"{lookback_hours:g}",
             "limit": limit,
             "cursor": cursor,

@@ -46,6 +46,8 @@ workflows = Table(
     Column("wake_at", Instant),
     Column("document", Text, nullable=False),
     Column("parent_id", Text),
+    Column("plan", Text),
+    Column("reason", Text),
     Index(
         "workflows_of_parent",
         "parent_id",
@@ -62,7 +64,8 @@ workflows = Table(
     ),
     Index("workflows_stranded", "id", sqlite_where=text(STRANDED), postgresql_where=text(STRANDED)),
 )
-"""`document` is the whole `domain.workflow.Workflow` as JSON, and the truth; the columns are for filters."""
+"""`document` is the whole `domain.workflow.Workflow` as JSON, and the truth; the columns are for filters.
+`plan` is a JSON array of the names of its milestones."""
 
 events = Table(
     "events",

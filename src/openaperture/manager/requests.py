@@ -1,6 +1,7 @@
 """The bodies that the API takes. Unknown fields and wrong types are refused, all of them at once."""
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, cast
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -77,6 +78,15 @@ def number(value: Any) -> Any:
     return (
         int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20 else value
     )
+
+
+def utc(instant: datetime) -> datetime:
+    if instant.tzinfo is None:
+        raise ValueError('has no time zone; write it as "2026-03-05T23:25:19Z"')
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError as exc:
+        raise ValueError("is beyond the years 1 to 9999") from exc
 
 
 def _flag(value: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import FastAPI, Query, Request, Response
+from pydantic import AfterValidator
 
 from openaperture.domain.errors import BadInput, WrongState
 from openaperture.domain.workflow import State, Workflow
@@ -18,7 +19,7 @@ from openaperture.manager.overrides import overridden
 from openaperture.manager.parts import Parts
 from openaperture.manager.plans import check_plan
 from openaperture.manager.presenter import Presenter
-from openaperture.manager.requests import CreateBody, ExecuteBody, UpdateBody
+from openaperture.manager.requests import CreateBody, ExecuteBody, UpdateBody, utc
 from openaperture.manager.updates import Updates
 from openaperture.manager.views import attempts_of, summary_of
 from openaperture.ports import WorkflowFilter
@@ -32,6 +33,9 @@ Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 LogLimit = Annotated[int, Query(ge=1, le=MAX_LOG_CHUNKS)]
 Seconds = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)]
 Hours = Annotated[float, Query(le=1_000_000, allow_inf_nan=False)]
+Words = Annotated[str, Query(max_length=256)]
+When = Annotated[datetime, AfterValidator(utc)]
+DEFAULT_LOOKBACK_HOURS = 24.0
 
 _NO_OVERRIDES = ExecuteBody()
 
@@ -68,10 +72,15 @@ class WorkflowRoutes:
         self,
         *,
         request: Request,
-        lookback: Hours = 24.0,
+        lookback: Hours | None = None,
         source_repo: str = "",
         deployment_repo: str = "",
         state: str = "",
+        ref: str = "",
+        milestone: str = "",
+        text: Words = "",
+        created_after: When | None = None,
+        created_before: When | None = None,
         limit: Limit = MAX_PAGE,
         cursor: str = "",
     ) -> Response:
@@ -81,7 +90,13 @@ class WorkflowRoutes:
             states=_states(state) if state else None,
             source_repo=source_repo or None,
             deployment_repo=deployment_repo or None,
-            created_after=now - timedelta(hours=lookback) if lookback > 0 else None,
+            ref=ref or None,
+            milestone=milestone or None,
+            text=text or None,
+            created_after=_later(
+                created_after, _since(lookback, now, bounded=bool(created_after or created_before))
+            ),
+            created_before=created_before,
             before=_position(cursor) if cursor else None,
         )
         found = await self._records.list_workflows(wanted, limit=limit + 1)
@@ -154,6 +169,17 @@ class WorkflowRoutes:
         if not may_go or not await self._foreign.delete_workflow(workflow_id, workflow.version):
             raise WrongState(f"workflow {workflow_id} is under way and cannot be deleted; cancel it first")
         return Response(status_code=204, headers=HEADERS)
+
+
+def _since(lookback: float | None, now: datetime, *, bounded: bool) -> datetime | None:
+    """As in the original the last day, unless something else is asked for."""
+    hours = 0.0 if lookback is None and bounded else lookback
+    hours = DEFAULT_LOOKBACK_HOURS if hours is None else hours
+    return now - timedelta(hours=hours) if hours > 0 else None
+
+
+def _later(*instants: datetime | None) -> datetime | None:
+    return max((at for at in instants if at is not None), default=None)
 
 
 def _states(text: str) -> list[str]:

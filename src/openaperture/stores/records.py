@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Row, Select, and_, case, func, or_, select, text
+from sqlalchemy import ColumnElement, Row, Select, and_, case, func, or_, select, text
 
 from openaperture.database import Database
 from openaperture.database.errors import Rejected
@@ -12,7 +12,7 @@ from openaperture.database.tables import HOLDING, attempts, events, lock_claims,
 from openaperture.domain.history import LogChunk
 from openaperture.domain.workflow import Workflow
 from openaperture.ports import HistoryEntry, LockClaim, RowKind, Sighting, StoredLog, Trouble, WorkflowFilter
-from openaperture.stores.rows import Unreadable, entry_of, lines_of, stand_in, workflow_of
+from openaperture.stores.rows import Unreadable, entry_of, json_text, lines_of, stand_in, workflow_of
 
 T = TypeVar("T")
 
@@ -119,13 +119,30 @@ def _filtered(query: Select[Any], wanted: WorkflowFilter) -> Select[Any]:
         query = query.where(or_(column.source_repo == wanted.source_repo, named_after))
     if wanted.deployment_repo is not None:
         query = query.where(column.deployment_repo == wanted.deployment_repo)
+    if wanted.ref is not None:
+        refs = (column.source_repo_git_ref, column.deployment_repo_git_ref)
+        query = query.where(or_(*(ref == wanted.ref for ref in refs)))
+    if wanted.milestone is not None:
+        query = query.where(column.plan.contains(json_text(wanted.milestone), autoescape=True))
+    if wanted.text is not None:
+        query = query.where(_has_text(wanted.text))
     if wanted.created_after is not None:
         query = query.where(column.created_at > wanted.created_after)
+    if wanted.created_before is not None:
+        query = query.where(column.created_at < wanted.created_before)
     if wanted.before is not None:
         created_at, workflow_id = wanted.before
         older = and_(column.created_at == created_at, column.id < workflow_id)
         query = query.where(or_(column.created_at < created_at, older))
     return query
+
+
+def _has_text(text: str) -> ColumnElement[bool]:
+    searched = (
+        *(workflows.c.source_repo, workflows.c.source_repo_git_ref, workflows.c.deployment_repo),
+        *(workflows.c.deployment_repo_git_ref, workflows.c.reason, workflows.c.id),
+    )
+    return or_(*(func.lower(column).contains(text.lower(), autoescape=True) for column in searched))
 
 
 def _workflow_of(row: Row[Any]) -> Workflow:

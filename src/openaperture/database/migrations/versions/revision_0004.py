@@ -1,4 +1,4 @@
-"""Keys of requests, with the answers that were given to them."""
+"""Keys of requests, with the answers that were given to them; milestones and reasons to look for."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,6 +10,9 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
+    # What ended before is found by its other columns.
+    op.add_column("workflows", sa.Column("plan", sa.Text))
+    op.add_column("workflows", sa.Column("reason", sa.Text))
     op.create_table(
         "request_keys",
         sa.Column("key", sa.Text, primary_key=True),
