@@ -316,6 +316,16 @@ class StoredLog:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogFilter:
+    """Which chunks of output. None filters nothing."""
+
+    attempt: str | None = None
+    first: int | None = None
+    """Lowest sequence number."""
+    last: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowFilter:
     """Which workflows to list. None filters nothing."""
 
@@ -371,6 +381,9 @@ class LockClaim:
         return self.state in {"granted", "held"}
 
 
+ALL_LOGS = LogFilter()
+
+
 class Records(Protocol):
     """The reading side of a store, for people: the Manager and the command line."""
 
@@ -386,7 +399,13 @@ class Records(Protocol):
         """All attempts of a workflow, oldest first: the columns of the attempts table as plain JSON values."""
         ...
 
-    async def list_logs(self, workflow_id: str, *, after: int = 0, limit: int = 1000) -> list[StoredLog]: ...
+    async def list_logs(
+        self, workflow_id: str, wanted: LogFilter = ALL_LOGS, *, after: int = 0, limit: int = 1000
+    ) -> list[StoredLog]: ...
+
+    async def list_last_logs(self, workflow_id: str, wanted: LogFilter, *, limit: int) -> list[StoredLog]:
+        """The newest of them, oldest first."""
+        ...
 
     async def list_troubles(self, ids: Collection[str]) -> Mapping[str, Trouble]:
         """Of those workflows whose rows in the outbox were deferred: why, the oldest one of each."""
@@ -406,6 +425,35 @@ class Records(Protocol):
 
     async def count_outbox(self) -> int:
         """How many messages wait to be published."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedEntry:
+    """An event of any workflow. Numbers grow over all of them."""
+
+    workflow_id: str
+    row: HistoryEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedPage:
+    """Events as they were seen, in the order of their numbers, and what was being written meanwhile."""
+
+    entries: Sequence[FeedEntry]
+    last_id: int
+    """The highest number of all."""
+    oldest: int
+    """Every transaction before this one has ended, and is seen."""
+    coming: int
+    """Whoever took a number that was given out by now is a transaction before this one."""
+
+
+class EventFeed(Protocol):
+    """The histories of all workflows as one. Raises StoreUnavailable."""
+
+    async def read(self, after: int | None, *, limit: int) -> FeedPage:
+        """The events with higher numbers than `after`; with None only what the page says of the whole."""
         ...
 
 

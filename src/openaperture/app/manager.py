@@ -21,6 +21,7 @@ from openaperture.engine.verbs import Verbs
 from openaperture.manager import create_app
 from openaperture.manager.parts import Parts
 from openaperture.manager.server import ManagerServer
+from openaperture.stores.feed import SqlFeed
 from openaperture.stores.foreign import SqlForeign
 from openaperture.stores.request_keys import SqlRequestKeys
 
@@ -41,6 +42,7 @@ class Api:
                 directory=core.directory,
                 foreign=SqlForeign(core.database),
                 request_keys=SqlRequestKeys(core.database),
+                feed=SqlFeed(core.database),
             ),
             token=self.token,
             version=version("openaperture"),

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
@@ -117,14 +117,27 @@ class ManagerClient:
         return await self._page(_path(workflow_id, "/events"), after, wait_seconds, limit, EventPage)
 
     async def list_logs(
-        self, workflow_id: str, after: int = 0, wait_seconds: float = 0, *, limit: int = 100
+        self,
+        workflow_id: str,
+        after: int = 0,
+        wait_seconds: float = 0,
+        *,
+        limit: int = 100,
+        attempt: str | None = None,
+        tail: int | None = None,
     ) -> LogPage:
-        """Workers' output after the chunk `after`, waited for as in `list_events`."""
-        return await self._page(_path(workflow_id, "/logs"), after, wait_seconds, limit, LogPage)
+        """Workers' output after the chunk `after`, waited for as in `list_events`.
 
-    async def _page(self, path: str, after: int, wait_seconds: float, limit: int, kind: type[P]) -> P:
+        Of one attempt, if asked; with `tail` the last so many lines instead.
+        """
+        more = {"attempt": attempt, "tail": tail}
+        return await self._page(_path(workflow_id, "/logs"), after, wait_seconds, limit, LogPage, **more)
+
+    async def _page(
+        self, path: str, after: int, wait_seconds: float, limit: int, kind: type[P], **more: str | int | None
+    ) -> P:
         wait = min(wait_seconds, MAX_WAIT_SECONDS)
-        wanted = {"after": after, "limit": limit, "wait": f"{wait:g}" if wait > 0 else None}
+        wanted = {"after": after, "limit": limit, "wait": f"{wait:g}" if wait > 0 else None, **more}
         return self._transport.read(await self._transport.fetch(path, wanted, wait_seconds=wait), kind)
 
     async def list_attempts(self, workflow_id: str) -> list[Attempt]:
@@ -133,15 +146,15 @@ class ManagerClient:
 
     # ------------------------------------------------------------------------------------ verbs
 
-    async def cancel(self, workflow_id: str, reason: str = "") -> Workflow:
+    async def cancel(self, workflow_id: str, reason: str = "", *, force: bool = False) -> Workflow:
         """End it; returns the workflow as it is then (`cancelling` while its worker has a moment to stop)."""
-        return await self._verb(_path(workflow_id, "/cancel"), {"reason": reason})
+        return await self._verb(_path(workflow_id, "/cancel"), {"reason": reason, "force": force})
 
     async def resolve(self, workflow_id: str, resolution: str, reason: str = "") -> Workflow:
         """Say what became of a held milestone: `worked`, `failed`, or do it `again`."""
         return await self._verb(_path(workflow_id, "/resolve"), {"resolution": resolution, "reason": reason})
 
-    async def _verb(self, path: str, body: dict[str, str]) -> Workflow:
+    async def _verb(self, path: str, body: dict[str, Any]) -> Workflow:
         return self._transport.read(await self._transport.post(path, body), Workflow)
 
 

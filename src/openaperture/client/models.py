@@ -208,6 +208,12 @@ class Event(Struct, kw_only=True, frozen=True):
     """`milestone` and `attempt` where it is about one, `outputs` of a completed one."""
 
 
+class FeedEvent(Event, kw_only=True, frozen=True):
+    """An event of a stream."""
+
+    workflow_id: str
+
+
 class EventPage(Struct, kw_only=True, frozen=True):
     """Events, oldest first."""
 

@@ -16,6 +16,7 @@ from openaperture.manager.brokers import BrokerRoutes
 from openaperture.manager.clusters import ClusterRoutes
 from openaperture.manager.control import ControlRoutes
 from openaperture.manager.exchanges import ExchangeRoutes
+from openaperture.manager.feed import Feed
 from openaperture.manager.follow import Follower
 from openaperture.manager.idempotency import Idempotency
 from openaperture.manager.locks import LockRoutes
@@ -24,6 +25,7 @@ from openaperture.manager.parts import Parts
 from openaperture.manager.presenter import Presenter
 from openaperture.manager.problems import problems_of
 from openaperture.manager.refusals import refuse, refuse_for, refuse_problems, refuse_route
+from openaperture.manager.streams import Streams
 from openaperture.manager.system_events import SystemEventRoutes
 from openaperture.manager.workflows import WorkflowRoutes
 from openaperture.ports import Observer
@@ -44,7 +46,10 @@ def build(parts: Parts, *, token: str, version: str, observer: Observer | None) 
     app.state.stopping = asyncio.Event()
     _add_status(app, version)
     follower, presenter = Follower(parts.records, app.state.stopping), Presenter(parts)
-    WorkflowRoutes(parts, follower, presenter).add_to(app)
+    app.state.feed = Feed(parts.feed, app.state.stopping)
+    streams = app.state.streams = Streams(app.state.feed, parts.records, follower)
+    streams.add_to(app)
+    WorkflowRoutes(parts, follower, presenter, streams).add_to(app)
     ControlRoutes(parts, follower, presenter).add_to(app)
     LockRoutes(parts).add_to(app)
     for routes in (ExchangeRoutes, BrokerRoutes, ClusterRoutes, ModuleRoutes, SystemEventRoutes):

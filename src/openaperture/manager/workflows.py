@@ -20,9 +20,10 @@ from openaperture.manager.parts import Parts
 from openaperture.manager.plans import check_plan
 from openaperture.manager.presenter import Presenter
 from openaperture.manager.requests import CreateBody, ExecuteBody, UpdateBody, utc
+from openaperture.manager.streams import Streams, wants_stream
 from openaperture.manager.updates import Updates
 from openaperture.manager.views import attempts_of, summary_of
-from openaperture.ports import WorkflowFilter
+from openaperture.ports import LogFilter, WorkflowFilter
 
 MAX_PAGE = 1_000
 MAX_LOG_CHUNKS = 200
@@ -33,6 +34,8 @@ Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 LogLimit = Annotated[int, Query(ge=1, le=MAX_LOG_CHUNKS)]
 Seconds = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)]
 Hours = Annotated[float, Query(le=1_000_000, allow_inf_nan=False)]
+Sequence = Annotated[int, Query(ge=1, le=2**53)]
+Tail = Annotated[int, Query(ge=1, le=10_000)]
 Words = Annotated[str, Query(max_length=256)]
 When = Annotated[datetime, AfterValidator(utc)]
 DEFAULT_LOOKBACK_HOURS = 24.0
@@ -43,7 +46,7 @@ _NO_OVERRIDES = ExecuteBody()
 class WorkflowRoutes:
     """What the API does with workflows. Errors are raised as ours and answered in one place."""
 
-    def __init__(self, parts: Parts, follower: Follower, presenter: Presenter) -> None:
+    def __init__(self, parts: Parts, follower: Follower, presenter: Presenter, streams: Streams) -> None:
         self._verbs = parts.verbs
         self._records = parts.records
         self._revisions = parts.revisions
@@ -51,6 +54,7 @@ class WorkflowRoutes:
         self._updates = Updates(parts.verbs, parts.revisions, parts.foreign)
         self._follower = follower
         self._presenter = presenter
+        self._streams = streams
 
     def add_to(self, app: FastAPI) -> None:
         for method, path, handler in (
@@ -118,19 +122,30 @@ class WorkflowRoutes:
     async def list_events(
         self, request: Request, workflow_id: str, after: After = 0, limit: Limit = MAX_PAGE, wait: Seconds = 0
     ) -> Response:
+        if wants_stream(request):
+            return await self._streams.of_workflow(request, workflow_id, after)
         span = Span(after=after, limit=limit, wait_seconds=wait)
         return answer(await self._follower.list_events(workflow_id, span, request.is_disconnected))
 
     async def list_logs(
         self,
+        *,
         request: Request,
         workflow_id: str,
         after: After = 0,
         limit: LogLimit = 100,
         wait: Seconds = 0,
+        attempt: str = "",
+        first: Sequence | None = None,
+        last: Sequence | None = None,
+        tail: Tail | None = None,
     ) -> Response:
+        wanted = LogFilter(attempt=attempt or None, first=first, last=last)
+        if tail is not None:
+            page = await self._follower.list_last_lines(workflow_id, wanted, tail, limit=MAX_LOG_CHUNKS)
+            return answer(page)
         span = Span(after=after, limit=limit, wait_seconds=wait)
-        return answer(await self._follower.list_logs(workflow_id, span, request.is_disconnected))
+        return answer(await self._follower.list_logs(workflow_id, span, request.is_disconnected, wanted))
 
     async def list_attempts(self, workflow_id: str) -> Response:
         await self._follower.get_workflow(workflow_id)

@@ -11,7 +11,17 @@ from openaperture.database.errors import Rejected
 from openaperture.database.tables import HOLDING, attempts, events, lock_claims, logs, outbox, workflows
 from openaperture.domain.history import LogChunk
 from openaperture.domain.workflow import Workflow
-from openaperture.ports import HistoryEntry, LockClaim, RowKind, Sighting, StoredLog, Trouble, WorkflowFilter
+from openaperture.ports import (
+    ALL_LOGS,
+    HistoryEntry,
+    LockClaim,
+    LogFilter,
+    RowKind,
+    Sighting,
+    StoredLog,
+    Trouble,
+    WorkflowFilter,
+)
 from openaperture.stores.rows import Unreadable, entry_of, json_text, lines_of, stand_in, workflow_of
 
 T = TypeVar("T")
@@ -52,14 +62,15 @@ class SqlRecords:
         )
         return await self._rows(query, _plain)
 
-    async def list_logs(self, workflow_id: str, *, after: int = 0, limit: int = 1000) -> list[StoredLog]:
-        query = (
-            select(logs)
-            .where(logs.c.workflow_id == workflow_id, logs.c.id > after)
-            .order_by(logs.c.id)
-            .limit(limit)
-        )
-        return await self._rows(query, _log_of)
+    async def list_logs(
+        self, workflow_id: str, wanted: LogFilter = ALL_LOGS, *, after: int = 0, limit: int = 1000
+    ) -> list[StoredLog]:
+        query = _logs_of(workflow_id, wanted).where(logs.c.id > after).order_by(logs.c.id)
+        return await self._rows(query.limit(limit), _log_of)
+
+    async def list_last_logs(self, workflow_id: str, wanted: LogFilter, *, limit: int) -> list[StoredLog]:
+        query = _logs_of(workflow_id, wanted).order_by(logs.c.id.desc())
+        return (await self._rows(query.limit(limit), _log_of))[::-1]
 
     async def list_troubles(self, ids: Collection[str]) -> Mapping[str, Trouble]:
         query = (
@@ -107,6 +118,17 @@ class SqlRecords:
         except Rejected:
             # Somebody asked for a text that no row can hold, such as one with a NUL character.
             return []
+
+
+def _logs_of(workflow_id: str, wanted: LogFilter) -> Select[Any]:
+    query = select(logs).where(logs.c.workflow_id == workflow_id)
+    if wanted.attempt is not None:
+        query = query.where(logs.c.attempt == wanted.attempt)
+    if wanted.first is not None:
+        query = query.where(logs.c.sequence >= wanted.first)
+    if wanted.last is not None:
+        query = query.where(logs.c.sequence <= wanted.last)
+    return query
 
 
 def _filtered(query: Select[Any], wanted: WorkflowFilter) -> Select[Any]:

@@ -24,8 +24,10 @@ from openaperture.engine.tokens import TokenMint
 from openaperture.engine.verbs import Verbs
 from openaperture.manager import create_app
 from openaperture.manager.parts import Parts
+from openaperture.manager.streams import Streams
 from openaperture.ports import Address
 from openaperture.stores.directory import SqlDirectory
+from openaperture.stores.feed import SqlFeed
 from openaperture.stores.foreign import SqlForeign
 from openaperture.stores.request_keys import SqlRequestKeys
 from openaperture.stores.sql import SqlStore
@@ -48,6 +50,11 @@ class Place:
     http: httpx.AsyncClient
     """Requests as anybody writes them, with the token."""
     client: ManagerClient
+
+    @property
+    def streams(self) -> Streams:
+        streams: Streams = self.app.state.streams
+        return streams
 
     async def create(self, **fields: Any) -> str:
         response = await self.http.post("/workflows", json=RELEASE | fields)
@@ -118,6 +125,7 @@ async def opened_manager(folder: Path) -> AsyncGenerator[Place]:
                 directory=directory,
                 foreign=SqlForeign(database.database),
                 request_keys=SqlRequestKeys(database.database),
+                feed=SqlFeed(database.database),
             ),
             token=TOKEN,
             version="1.2.3",

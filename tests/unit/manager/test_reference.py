@@ -73,7 +73,11 @@ def test_every_error_code_is_documented_and_nothing_else() -> None:
     assert used == documented
 
 
-@pytest.mark.parametrize("name", SECTIONS)
+STREAMED = {"GET /events"}
+"""Needs a socket, and never ends: see tests/functional/test_streams.py."""
+
+
+@pytest.mark.parametrize("name", sorted(set(SECTIONS) - STREAMED))
 async def test_the_example_of_a_route_does_what_it_says(place: Place, name: str) -> None:
     request, status = _example(SECTIONS[name])
     head, _, body = request.partition("\n")
