@@ -10,7 +10,7 @@ from openaperture.cli.durations import duration_text
 from openaperture.cli.exits import ExitCode
 from openaperture.cli.session import open_session
 from openaperture.cli.speech import answer
-from openaperture.cli.summary import STATE_STYLES, release_text
+from openaperture.cli.summary import STATE_STYLES, plan_text, release_text
 from openaperture.cli.terminal import Style, open_console, show_json
 from openaperture.cli.untrusted import one_line
 from openaperture.client.models import Attempt, Workflow, WorkflowSummary
@@ -96,7 +96,11 @@ def _age(workflow: WorkflowSummary) -> str:
 def _described(workflow: Workflow) -> list[Text]:
     facts = [
         ("release", release_text(workflow)),
-        ("milestones", ", ".join(one_line(name) for name in workflow.milestones) or "none"),
+        ("milestones", plan_text(workflow) or "none"),
+        ("after a failure", ", ".join(map(one_line, workflow.on_failure))),
+        ("locks", ", ".join(map(one_line, workflow.locks))),
+        ("repeats", workflow.parent_id or ""),
+        ("repeated by", ", ".join(workflow.children)),
         ("created", _instant(workflow.created_at)),
         ("started", _instant(workflow.started_at)),
         ("ended", _instant(workflow.ended_at)),
