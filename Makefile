@@ -10,13 +10,17 @@ DEV := $(VENV)/.dev-ready
 
 LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11
 
+CHAOS := --orchestrator-kills 1000 --rabbitmq-kills 200 --postgresql-kills 200 --worker-kills 200 \
+	--orchestrator-starting-kills 50 --orchestrator-stops 30 --orchestrator-terms 30 --worker-stops 20 \
+	--worker-terms 20 --rabbitmq-stops 10 --postgresql-stops 10 --minutes 90
+
 # With the environment's programs first on PATH, where the worker's commands look for them.
 OPENAPERTURE := PATH="$(CURDIR)/$(BIN):$$PATH" openaperture
 # Where openaperture.json of this repository deploys to.
 TARGET := OPENAPERTURE_WORKER__ENVIRONMENT__DEPLOY_TARGET="$(CURDIR)/.openaperture/deployed"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up check format lint imports types pyright unit test bench diagram schemas lock clean
+.PHONY: help setup run up check format lint imports types pyright unit test chaos bench diagram schemas matrix lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -67,6 +71,9 @@ test: setup ## Everything: the checks, and all tests on real servers, which it s
 	$(BIN)/pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder $(ARGS) || failed=1; \
 	exit $$failed
 
+chaos: setup ## Strike the product for about an hour, then judge what is left (ARGS go to it, --help lists them)
+	@$(BIN)/python -m tests.chaos $(CHAOS) $(ARGS)
+
 bench: setup ## Measure the product beside a bare floor, in one run
 	@$(OPENAPERTURE) bench $(ARGS)
 
@@ -75,6 +82,9 @@ diagram: setup ## Draw the table of moves into ARCHITECTURE.md
 
 schemas: setup ## Write docs/schemas from the wire messages
 	@$(BIN)/python -m scripts.schemas
+
+matrix: setup ## Write docs/explanation/failure-matrix.md from the marks on the tests
+	@$(BIN)/python -m tests.failure_matrix
 
 lock: setup ## Pin the newest versions that pyproject.toml allows (ARGS=--upgrade), with hashes
 	@$(LOCK) $(ARGS) pyproject.toml -o requirements/runtime.txt

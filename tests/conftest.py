@@ -5,15 +5,20 @@ A server that is missing fails the tests in CI and skips them, with the reason, 
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
+from tests.failure_matrix import FailureMatrix
 from tests.servers import PostgresServer, RabbitServer, Server, ServerMissing, services_folder, shared_servers
 
 AnyServer = TypeVar("AnyServer", bound=Server)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(FailureMatrix(), "failure matrix")
 
 
 @pytest.fixture(scope="session")
@@ -56,14 +61,25 @@ def postgres_server(_postgres_of_module: PostgresServer) -> PostgresServer:
     return _started(_postgres_of_module)
 
 
+@pytest.fixture
+def installed_servers() -> None:
+    """RabbitMQ and PostgreSQL are installed; the test starts its own."""
+    for server in (RabbitServer, PostgresServer):
+        _or_skip(server(Path(server.name)).install)
+
+
 def _started(server: AnyServer) -> AnyServer:
+    _or_skip(server.start)
+    return server
+
+
+def _or_skip(prepare: Callable[[], None]) -> None:
     try:
-        server.start()
+        prepare()
     except ServerMissing as exc:
         if os.environ.get("CI") == "true":
             pytest.fail(f"{exc}")
         pytest.skip(f"{exc}")
-    return server
 
 
 def _private_folder() -> tempfile.TemporaryDirectory[str]:

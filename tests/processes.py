@@ -14,10 +14,13 @@ def is_alive(pid: int, mention: str = "") -> bool:
     """Whether the process runs, and has `mention` in its arguments. A zombie does not run."""
     try:
         arguments = Path(f"/proc/{pid}/cmdline").read_bytes()
+        state = _after_name(Path(f"/proc/{pid}/stat"))[0]
     except (FileNotFoundError, ProcessLookupError):
         return False
-    # A zombie has no arguments any more.
-    return bool(arguments) and mention.encode() in arguments
+    if state in {"Z", "X"}:
+        return False
+    # While it turns into another program, a process has no arguments for a moment.
+    return not arguments or mention.encode() in arguments
 
 
 def descendants(pid: int) -> list[int]:
@@ -47,6 +50,10 @@ def _parents() -> dict[int, int]:
     found: dict[int, int] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(FileNotFoundError, ProcessLookupError):
-            # The second field is the name in parentheses and may hold anything; the parent is the second after it.
-            found[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+            found[int(path.parent.name)] = int(_after_name(path)[1])
     return found
+
+
+def _after_name(stat: Path) -> list[str]:
+    """State, parent and so on. The second field is the name in parentheses and may hold anything."""
+    return stat.read_text().rpartition(")")[2].split()

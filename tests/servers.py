@@ -133,6 +133,20 @@ class Server(ABC):
             send_signal(member, signal.SIGKILL)
         self._wait_gone(family)
 
+    def pause(self) -> None:
+        """Stop it and its children where they stand, as a machine that is frozen, until `resume`."""
+        self._signal_family(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal_family(signal.SIGCONT)
+
+    def _signal_family(self, number: signal.Signals) -> None:
+        if (pid := self.pid) is None:
+            return
+        send_signal(pid, number)  # the parent first: while it stands it has no more children
+        for member in descendants(pid):
+            send_signal(member, number)
+
     def stop(self) -> None:
         """End it in order; after GONE_SECONDS, by force."""
         if (pid := self.pid) is None:
@@ -175,7 +189,7 @@ class Server(ABC):
             raise ServerMissing(f"{self.name} is not installed")
         return program
 
-    def _run_as_account(self, *command: str) -> None:
+    def _run_as_account(self, *command: str) -> str:
         done = subprocess.run(
             command,
             check=False,
@@ -187,6 +201,7 @@ class Server(ABC):
         )
         if done.returncode:
             raise ServerFailed(f"{command[0]} failed: {done.stderr}")
+        return str(done.stdout)
 
     def _spawn(self) -> int:
         arguments, extra = self._command()
@@ -259,6 +274,16 @@ class RabbitServer(Server):
     def node(self) -> str:
         """Erlang node name. All nodes of a machine share one epmd, so the folder makes it unique."""
         return f"oa-{sha256(str(self.folder).encode()).hexdigest()[:12]}@localhost"
+
+    def control(self, *arguments: str) -> str:
+        """Run rabbitmqctl on the node; what it prints."""
+        program = self._program().with_name("rabbitmqctl")
+        return self._run_as_account(str(program), "--silent", "--node", self.node, *arguments)
+
+    def wipe(self) -> None:
+        """Kill it and lose all that it has on disk: queues and messages. The next start makes a new node."""
+        self.kill()
+        shutil.rmtree(self.folder / "data")
 
     def _find_program(self) -> Path | None:
         # Not /usr/sbin/rabbitmq-server: that one is a wrapper that changes the user by su, in a child.

@@ -7,10 +7,12 @@ import asyncio
 import struct
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-BASIC_CANCEL = (60, 30)
+BASIC_PUBLISH = (60, 40)
 """Class and method number, as in the AMQP 0-9-1 specification."""
+BASIC_CANCEL = (60, 30)
 BASIC_ACK = (60, 80)
 BASIC_NACK = (60, 120)
 
@@ -18,6 +20,7 @@ _HEADER = struct.Struct(">BHL")
 _METHOD_FRAME = 1
 
 AmqpMethod = tuple[int, int]
+AnyProxy = TypeVar("AnyProxy", bound="TcpProxy")
 
 
 class TcpProxy:
@@ -30,6 +33,7 @@ class TcpProxy:
         self._flowing.set()
         self._refusing = False
         self._dropped: set[AmqpMethod] = set()
+        self._swallowed: set[AmqpMethod] = set()
         self._cut_on: AmqpMethod | None = None
         self._renamed: dict[AmqpMethod, AmqpMethod] = {}
         self._seen: list[AmqpMethod] = []
@@ -67,6 +71,10 @@ class TcpProxy:
         """Swallow these methods on their way from the server."""
         self._dropped = set(methods)
 
+    def swallow(self, *methods: AmqpMethod) -> None:
+        """Lose these methods on their way to the server. Only such as no content follows."""
+        self._swallowed = set(methods)
+
     def rename(self, method: AmqpMethod, to: AmqpMethod) -> None:
         """Pass one method of the server on as another one, whose arguments must start alike."""
         self._renamed[method] = to
@@ -101,14 +109,22 @@ class TcpProxy:
             self._news.notify_all()
         try:
             async with asyncio.TaskGroup() as directions:
-                directions.create_task(self._forward(reader, up_writer, lambda _: True, greeting=8))
-                directions.create_task(self._forward(up_reader, writer, self._passes, greeting=0))
+                directions.create_task(self._copy_up(reader, up_writer))
+                directions.create_task(self._copy_down(up_reader, writer))
         finally:
             self._pairs.discard(pair)
             for end in pair:
                 end.transport.abort()
             async with self._news:
                 self._news.notify_all()
+
+    async def _copy_up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """What the client says, until either end is gone."""
+        await self._forward(reader, writer, lambda method: method not in self._swallowed, greeting=8)
+
+    async def _copy_down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """What the server says."""
+        await self._forward(reader, writer, self._passes, greeting=0)
 
     async def _forward(
         self,
@@ -150,7 +166,13 @@ class TcpProxy:
 async def tcp_proxy(target_url: str) -> AsyncGenerator[TcpProxy, None]:
     """Run a proxy in front of the server of `target_url`."""
     parts = urlsplit(target_url)
-    proxy = TcpProxy(parts.hostname or "127.0.0.1", parts.port or 5672)
+    async with serving(TcpProxy(parts.hostname or "127.0.0.1", parts.port or 5672)) as proxy:
+        yield proxy
+
+
+@asynccontextmanager
+async def serving(proxy: AnyProxy) -> AsyncGenerator[AnyProxy, None]:
+    """Run this proxy."""
     server = await asyncio.start_server(proxy.handle, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]
     try:

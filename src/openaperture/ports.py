@@ -9,7 +9,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from openaperture.domain.access import Client, Token
 from openaperture.domain.attempts import Attempt, Ended
+from openaperture.domain.audit import AuditRecord, Deed
 from openaperture.domain.commands import LockCommand
 from openaperture.domain.events import LockDenied, LocksGranted
 from openaperture.domain.history import Entry, LogChunk
@@ -111,8 +113,9 @@ class Broker(Protocol):
         ...
 
     async def consume(self, queue: str, *, prefetch: int, temporary: bool = False) -> Consumer:
-        """Subscribe to `queue`, which must exist, with manual acks.
+        """Subscribe to `queue`, which must exist, with manual acks. From then on `<queue>_error` exists too.
 
+        A queue that was declared here and is deleted later is declared again, empty.
         `temporary` declares the queue for this subscription alone; it vanishes with it or with its
         connection, and is declared anew after a reconnect (what it held is lost: for answers only).
         Raises QueueMismatch, BrokerUnavailable.
@@ -296,6 +299,29 @@ class Store(Protocol):
 
     async def prune(self, *, inbox_seconds: float, limit: int) -> int:
         """Forget inbox ids older than that; returns how many."""
+        ...
+
+
+BEGUN_LIMIT = 3
+"""So often a message that came back may be at hand when its process ends. Then it is suspected of ending it."""
+
+
+class Begun(Protocol):
+    """Remembers, across crashes, which messages were begun and not finished.
+
+    `count`, then `begin` before they are handled, then `finish`. All raise StoreUnavailable, and can be repeated.
+    """
+
+    async def count(self, keys: Collection[str]) -> Mapping[str, int]:
+        """How often each was begun without being finished, up to BEGUN_LIMIT."""
+        ...
+
+    async def begin(self, counts: Mapping[str, int]) -> None:
+        """Durably count each once more than it says here."""
+        ...
+
+    async def finish(self, keys: Collection[str]) -> None:
+        """Forget these."""
         ...
 
 
@@ -532,7 +558,7 @@ class KeptAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
+class KnownKey:
     """What is known of a key."""
 
     request: str
@@ -546,12 +572,65 @@ class Begun:
 class RequestKeys(Protocol):
     """Keys by which clients mark a request that they may send again. Raises StoreUnavailable."""
 
-    async def begin(self, key: str, request: str) -> Begun:
+    async def begin(self, key: str, request: str) -> KnownKey:
         """Write the key down, unless it is known; keys are forgotten a day after."""
         ...
 
     async def settle(self, key: str, answer: KeptAnswer) -> None:
         """Keep the answer. The first one counts."""
+        ...
+
+
+# ---------------------------------------------------------------------------------------- access
+
+
+class AccessStore(Protocol):
+    """Clients, tokens and the audit. Every method raises StoreUnavailable."""
+
+    async def add_client(self, client: Client) -> bool:
+        """False when there is one of that id, disabled or not: an id is never given twice."""
+        ...
+
+    async def find_client(self, client_id: str) -> Client | None: ...
+
+    async def list_clients(self) -> list[Client]:
+        """By id, the disabled ones too."""
+        ...
+
+    async def disable_client(self, client_id: str, at: datetime) -> bool:
+        """Its tokens are worth nothing from now on. False when there is no such client."""
+        ...
+
+    async def add_token(self, token: Token) -> None: ...
+
+    async def find_token(self, token_id: str) -> Token | None:
+        """None also when the client that it was given to is disabled."""
+        ...
+
+    async def list_tokens(self, subject: str | None = None) -> list[Token]:
+        """Personal tokens, of one name or of all, the newest 1,000, newest first."""
+        ...
+
+    async def touch_token(self, token_id: str, at: datetime) -> None:
+        """Note that it was used."""
+        ...
+
+    async def revoke_token(self, token_id: str, at: datetime) -> None:
+        """Also those that were made with it. What was revoked before keeps its instant."""
+        ...
+
+    async def prune_tokens(self, before: datetime, *, limit: int) -> int:
+        """Forget access tokens and sessions that expired before that instant; returns how many."""
+        ...
+
+    async def append_audit(self, deed: Deed) -> AuditRecord:
+        """Put it at the end of the chain, durably, whoever else appends at the same time."""
+        ...
+
+    async def list_audit(
+        self, *, after: int | None = None, before: int | None = None, limit: int
+    ) -> list[AuditRecord]:
+        """With `after`, oldest first; else newest first, those before `before`."""
         ...
 
 

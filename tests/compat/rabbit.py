@@ -93,7 +93,7 @@ def declare_topology(channel: BlockingChannel) -> None:
 
 def _control(server: RabbitServer, expression: str) -> None:
     """Ask the node itself: one call for all virtual hosts, where rabbitmqctl's verbs take a second each."""
-    server._run_as_account(CONTROL, "--silent", "--node", server.node, "eval", expression)
+    server.control("eval", expression)
 
 
 def is_installed() -> bool:

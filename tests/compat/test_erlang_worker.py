@@ -166,6 +166,7 @@ async def _ended(site: Site, workflow_id: str) -> Workflow:
     return await site.until_state(workflow_id, State.COMPLETED, State.FAILED)
 
 
+@pytest.mark.fault("F62")
 async def test_erlang_workers_take_a_release_from_start_to_end_without_any_manager(
     alone: tuple[Site, ErlangWorker],
 ) -> None:

@@ -77,6 +77,7 @@ async def test_a_confirmed_message_outlives_the_broker_object(site: BrokerSite) 
         assert texts(await receive(await another.consume(queue, prefetch=5), 2)) == ["a", "b"]
 
 
+@pytest.mark.fault("F24")
 async def test_a_publish_that_no_queue_takes_is_unroutable(site: BrokerSite) -> None:
     """Failure model F24, finding 1: the confirm alone would have called it sent."""
     async with site.open() as broker:
@@ -88,6 +89,7 @@ async def test_a_publish_that_no_queue_takes_is_unroutable(site: BrokerSite) -> 
         assert await broker.depth(queue) == 1
 
 
+@pytest.mark.fault("F29")
 async def test_a_publish_to_a_missing_exchange_is_unroutable_and_harms_no_other(site: BrokerSite) -> None:
     """Failure model F29."""
     async with site.open() as broker:
@@ -248,6 +250,7 @@ async def test_a_requeued_message_is_delivered_again_and_says_so(site: BrokerSit
         assert second.redelivered
 
 
+@pytest.mark.fault("F30")
 async def test_a_dead_lettered_message_lies_in_the_error_queue_with_its_reason(site: BrokerSite) -> None:
     """Failure model F30."""
     async with site.open() as broker:
@@ -419,6 +422,7 @@ async def test_declaring_a_queue_twice_is_harmless(site: BrokerSite) -> None:
         assert await broker.depth(queue) == 1
 
 
+@pytest.mark.fault("F33")
 async def test_a_declared_queue_has_a_dead_letter_queue_that_exists(site: BrokerSite) -> None:
     """Failure model F33."""
     async with site.open() as broker:

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from sqlalchemy import text
 
 from openaperture.domain.attempts import Ended
@@ -94,6 +95,7 @@ async def test_load_leaves_out_what_is_unknown_and_tells_what_was_handled(store:
     assert loaded.handled == {"m-2"}
 
 
+@pytest.mark.fault("F63")
 async def test_the_clock_of_the_store_is_aware_and_goes_on(store: SqlStore) -> None:
     """Failure model F63: deadlines are set and judged by this clock alone."""
     first, second = (await store.load([])).now, (await store.load([])).now
@@ -188,6 +190,7 @@ async def test_keys_that_no_database_can_hold_are_unknown_and_refused(store: Sql
         assert await store.list_workflows(WorkflowFilter(source_repo=key), limit=10) == []
 
 
+@pytest.mark.fault("F44")
 async def test_a_message_that_was_handled_before_changes_nothing_again(store: SqlStore) -> None:
     """Failure model F44: two orchestrators had the same message at once."""
     first = creation("w", message_ids=["m"])
@@ -200,6 +203,7 @@ async def test_a_message_that_was_handled_before_changes_nothing_again(store: Sq
     assert await store.count_outbox() == 0
 
 
+@pytest.mark.fault("F64")
 async def test_of_many_that_change_one_version_one_wins(place: Place) -> None:
     """Failure model F64."""
     first = creation("w")
@@ -223,6 +227,7 @@ async def test_of_many_that_create_one_workflow_one_wins(place: Place) -> None:
     assert len(await _texts(place.store(), "w")) == 1
 
 
+@pytest.mark.fault("F43")
 async def test_batches_over_the_same_workflows_in_other_orders_do_not_lock_each_other_out(place: Place) -> None:
     """Failure model F43."""
     ids = [f"w{number}" for number in range(30)]
@@ -237,6 +242,7 @@ async def test_batches_over_the_same_workflows_in_other_orders_do_not_lock_each_
         changes = [successor(change) for change in changes]
 
 
+@pytest.mark.fault("F62", "F65")
 async def test_a_workflow_of_a_newer_version_with_unknown_fields_is_read(place: Place, store: SqlStore) -> None:
     """Invariant I12."""
     await store.commit([creation("w")])
@@ -254,6 +260,7 @@ async def _edit_document(place: Place, workflow_id: str, old: str, new: str) -> 
     )
 
 
+@pytest.mark.fault("F49")
 async def test_an_unreadable_workflow_is_left_out_and_told_of_once(place: Place, store: SqlStore) -> None:
     """Failure model F49: the others go on."""
     broken = creation("broken")
@@ -319,6 +326,7 @@ async def test_a_leased_row_is_nobody_elses_until_its_lease_is_over(place: Place
     assert len(await place.store_in(21).claim_outbox("b", limit=9, lease_seconds=20)) == 1
 
 
+@pytest.mark.fault("F07")
 async def test_a_new_row_is_left_to_its_owner_for_a_few_seconds(place: Place) -> None:
     """Failure model F07: after that anybody takes it, so a crash before the publish costs only that."""
     store = place.store()
@@ -476,6 +484,7 @@ async def test_due_workflows_are_listed_longest_overdue_first(store: SqlStore) -
     assert await store.list_due(10) == ["second", "third"]
 
 
+@pytest.mark.fault("F63")
 async def test_a_deadline_comes_when_the_clock_of_the_store_says_so(place: Place) -> None:
     store = place.store()
     now = (await store.load([])).now

@@ -52,9 +52,11 @@ class Process:
     environment: Mapping[str, str]
     log: Path
     popen: subprocess.Popen[bytes] | None = None
+    module: str = "openaperture"
+    """Another one for a program of the tests."""
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "openaperture", *self.arguments]
+        command = [sys.executable, "-m", self.module, *self.arguments]
         with self.log.open("ab") as log:
             self.popen = subprocess.Popen(
                 command, env=dict(self.environment), stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -64,6 +66,15 @@ class Process:
         assert self.popen is not None
         self.popen.kill()
         self.popen.wait(10)
+
+    def pause(self) -> None:
+        """Stop it where it stands, as a machine that is frozen, until `resume`."""
+        assert self.popen is not None
+        self.popen.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self.popen is not None
+        self.popen.send_signal(signal.SIGCONT)
 
     def terminate(self, timeout_seconds: float = 30) -> int:
         """End it as an operator does; returns its exit code."""

@@ -39,6 +39,19 @@ class Rabbit(AmqpSite):
 
         self.channel.basic_consume(queue, on_message_callback=hold)
 
+    def consume_rejecting(self, queue: str) -> None:
+        """Consume, and reject for good, one message at a time, whenever `serve` is called."""
+
+        def reject(_channel: object, method: "pika.spec.Basic.Deliver", *_rest: object) -> None:
+            self.channel.basic_reject(method.delivery_tag or 0, requeue=False)
+
+        self.channel.basic_qos(prefetch_count=1)
+        self.channel.basic_consume(queue, on_message_callback=reject)
+
+    def serve(self) -> None:
+        """Let the callbacks of one delivery run."""
+        self._connection.process_data_events(time_limit=5)
+
     def close(self) -> None:
         self._connection.close()
         self.delete_queues()
@@ -75,6 +88,7 @@ async def _declared(rabbit: Rabbit, broker: Broker) -> str:
 # ---------------------------------------------------------------------------------- lost connections
 
 
+@pytest.mark.fault("F10", "F17")
 async def test_a_cut_consumer_comes_back_once_and_misses_nothing(
     amqp_url: str, rabbit: Rabbit, events: Events
 ) -> None:
@@ -144,6 +158,7 @@ async def test_messages_are_neither_lost_nor_acked_away_under_repeated_cuts(
         assert cuts >= 2
 
 
+@pytest.mark.fault("F18")
 async def test_a_lost_confirm_is_an_unknown_outcome_not_a_failure(
     amqp_url: str, rabbit: Rabbit, events: Events
 ) -> None:
@@ -172,6 +187,7 @@ async def test_nothing_is_sent_while_the_broker_is_away(amqp_url: str, rabbit: R
         await until_depth(broker, queue, 1)
 
 
+@pytest.mark.fault("F39")
 async def test_a_silent_connection_is_given_up_within_two_heartbeats(
     amqp_url: str, rabbit: Rabbit, events: Events
 ) -> None:
@@ -207,9 +223,34 @@ async def test_a_stalled_broker_holds_nobody_for_ever(amqp_url: str, rabbit: Rab
         proxy.flow()
 
 
+def _block_the_loop(seconds: float) -> None:
+    """As a computation would that takes too long: nothing else of this process runs meanwhile."""
+    time.sleep(seconds)
+
+
+@pytest.mark.fault("F16")
+async def test_a_process_that_was_busy_for_longer_than_its_heartbeats_connects_again(
+    amqp_url: str, rabbit: Rabbit, events: Events
+) -> None:
+    async with running(AmqpBroker(amqp_url, observer=events, heartbeat_seconds=1)) as broker:
+        queue = await _declared(rabbit, broker)
+        consumer = await broker.consume(queue, prefetch=2)
+        await publish(broker, queue, "before", "waiting")
+        await receive(consumer, 1)
+        _block_the_loop(5)
+        await events.wait_for("broker.disconnected")
+        await events.wait_for("consumer.subscribed")
+        again = await receive(consumer, 2)
+        assert sorted(texts(again)) == ["before", "waiting"]
+        await publish(broker, queue, "after")
+        await consumer.ack(again)
+        assert texts(await receive(consumer, 1)) == ["after"]
+
+
 # ---------------------------------------------------------------------- answers that are missing or bad
 
 
+@pytest.mark.fault("F19")
 async def test_missing_confirms_time_out_and_later_publishes_work(
     amqp_url: str, rabbit: Rabbit, events: Events
 ) -> None:
@@ -223,6 +264,7 @@ async def test_missing_confirms_time_out_and_later_publishes_work(
         await publish(broker, queue, "y")
 
 
+@pytest.mark.fault("F20", "F41")
 async def test_a_nack_is_an_unknown_outcome(amqp_url: str, rabbit: Rabbit, events: Events) -> None:
     """F20."""
     async with through_proxy(amqp_url, events) as (broker, proxy):
@@ -232,6 +274,7 @@ async def test_a_nack_is_an_unknown_outcome(amqp_url: str, rabbit: Rabbit, event
             await publish(broker, queue, "x")
 
 
+@pytest.mark.fault("F38")
 async def test_an_alarm_stops_publishing_but_not_consuming(amqp_url: str, rabbit: Rabbit, events: Events) -> None:
     """F38. The alarm is told by the proxy, so that other users of the server notice nothing."""
     async with through_proxy(amqp_url, events) as (broker, proxy):
@@ -253,6 +296,7 @@ async def test_an_alarm_stops_publishing_but_not_consuming(amqp_url: str, rabbit
         assert texts(await receive(consumer, 1)) == ["after"]
 
 
+@pytest.mark.fault("F29")
 async def test_an_exchange_that_vanishes_leaves_no_doubt_for_later_publishes(
     amqp_url: str, rabbit: Rabbit, events: Events
 ) -> None:
@@ -274,6 +318,7 @@ async def test_an_exchange_that_vanishes_leaves_no_doubt_for_later_publishes(
             await broker.publish(there, Message(body=b"x"))
 
 
+@pytest.mark.fault("F35")
 async def test_what_amqp_cannot_carry_is_refused_before_it_harms_others(
     amqp_url: str, rabbit: Rabbit, events: Events
 ) -> None:
@@ -294,12 +339,14 @@ async def test_what_amqp_cannot_carry_is_refused_before_it_harms_others(
 # -------------------------------------------------------------------------------------- lost consumers
 
 
+@pytest.mark.fault("F26")
 async def test_a_deleted_queue_is_told_and_consumed_again_once_it_is_back(
     amqp_url: str, rabbit: Rabbit, events: Events
 ) -> None:
-    """F26."""
+    """A queue that operators own stays away until they make it again."""
     async with running(AmqpBroker(amqp_url, observer=events)) as broker:
-        queue = await _declared(rabbit, broker)
+        queue = rabbit.queue()
+        rabbit.channel.queue_declare(queue, durable=True)
         consumer = await broker.consume(queue, prefetch=5)
         await publish(broker, queue, "gone")
         stale = await receive(consumer, 1)
@@ -314,6 +361,26 @@ async def test_a_deleted_queue_is_told_and_consumed_again_once_it_is_back(
         assert texts(await receive(consumer, 1)) == ["new"]
 
 
+@pytest.mark.fault("F26", "F33")
+async def test_a_deleted_queue_of_ours_is_made_again_with_its_error_queue(
+    amqp_url: str, rabbit: Rabbit, events: Events
+) -> None:
+    async with running(AmqpBroker(amqp_url, observer=events)) as broker:
+        queue = await _declared(rabbit, broker)
+        consumer = await broker.consume(queue, prefetch=5)
+        await publish(broker, queue, "gone")
+        stale = await receive(consumer, 1)
+        rabbit.channel.queue_delete(f"{queue}_error")
+        rabbit.channel.queue_delete(queue)
+        assert (await events.wait_for("consumer.lost"))["queue"] == queue
+        await events.wait_for("consumer.subscribed")
+        await consumer.ack(stale)
+        await broker.check(f"{queue}_error")
+        await publish(broker, queue, "new")
+        assert texts(await receive(consumer, 1)) == ["new"]
+
+
+@pytest.mark.fault("F37")
 async def test_a_consumer_that_only_we_believe_in_is_found_out(
     amqp_url: str, rabbit: Rabbit, events: Events
 ) -> None:
@@ -334,6 +401,7 @@ async def test_a_consumer_that_only_we_believe_in_is_found_out(
         assert texts(await receive(consumer, 1)) == ["seen"]
 
 
+@pytest.mark.fault("F37")
 async def test_a_lost_consumer_is_found_out_beside_healthy_ones(
     amqp_url: str, rabbit: Rabbit, events: Events
 ) -> None:
@@ -396,6 +464,7 @@ async def test_a_consumer_that_lost_its_session_while_paused_resumes(
 # ---------------------------------------------------------------------------- queues and dead letters
 
 
+@pytest.mark.fault("F28")
 async def test_a_queue_with_other_arguments_is_refused_with_advice(
     amqp_url: str, rabbit: Rabbit, events: Events
 ) -> None:
@@ -409,15 +478,16 @@ async def test_a_queue_with_other_arguments_is_refused_with_advice(
         assert await broker.depth(queue) == 1
 
 
+@pytest.mark.fault("F33")
 async def test_a_missing_error_queue_is_made_when_it_is_needed(
     amqp_url: str, rabbit: Rabbit, events: Events
 ) -> None:
-    """F33."""
     queue = rabbit.queue()
     rabbit.channel.queue_declare(queue, durable=True)
     async with running(AmqpBroker(amqp_url, observer=events)) as broker:
         await publish(broker, queue, "bad")
         consumer = await broker.consume(queue, prefetch=1)
+        rabbit.channel.queue_delete(f"{queue}_error")
         [bad] = await receive(consumer, 1)
         await consumer.dead_letter(bad, "because " * 1000)
         [dead] = await receive(await broker.consume(f"{queue}_error", prefetch=1), 1)
@@ -425,6 +495,25 @@ async def test_a_missing_error_queue_is_made_when_it_is_needed(
         assert dead.message.headers["x-reason"].startswith("because because")
         await consumer.close()
         await until_depth(broker, queue, 0)
+
+
+@pytest.mark.fault("F33")
+async def test_whoever_made_a_queue_it_has_an_error_queue_once_it_is_consumed(
+    amqp_url: str, rabbit: Rabbit, events: Events
+) -> None:
+    """The original names that queue in the arguments of its queues, and never made it."""
+    queue = rabbit.queue()
+    dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": f"{queue}_error"}
+    rabbit.channel.queue_declare(queue, durable=True, arguments=dead)
+    async with running(AmqpBroker(amqp_url, observer=events)) as broker:
+        with pytest.raises(QueueMismatch):
+            await broker.check(f"{queue}_error")
+        await broker.consume(queue, prefetch=1)
+        rabbit.consume_rejecting(queue)
+        # What another client rejects, or a delivery limit ends, is dead-lettered by RabbitMQ itself.
+        await publish(broker, queue, "to us or to them", "to the other one")
+        await asyncio.to_thread(rabbit.serve)
+        await until_depth(broker, f"{queue}_error", 1)
 
 
 async def test_a_message_that_cannot_be_dead_lettered_goes_back(

@@ -1,7 +1,7 @@
-"""Failure model F48: the disk under the SQLite file is full, and later it is not.
+"""The disk under the database is full, and later it is not.
 
-Twice: on a small file system that is really full (for root, who may mount one), and with a limit on the
-pages of the file, which any user can set.
+SQLite twice: on a small file system that is really full (for root, who may mount one), and with a limit on the
+pages of the file, which any user can set. PostgreSQL with its tables on such a file system, under load.
 """
 
 import os
@@ -13,16 +13,22 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg import sql
 
 from openaperture.brokers.embedded import EmbeddedBroker
 from openaperture.domain.errors import BrokerUnavailable, StoreFull
 from openaperture.ports import Address, CommitOutcome, Message
-from tests.contract.brokers import receive
+from tests.contract.brokers import AmqpSite, receive
 from tests.contract.stores import Place, creation, entry, opened, row
+from tests.functional.engine_site import opened_site, settings_of
+from tests.servers import PostgresServer
 
 FILE_SYSTEM_BYTES = 6 * 1_048_576
 BALLAST_BYTES = 4 * 1_048_576
+TABLES_BYTES = 32 * 1_048_576
+LOAD = 80
 FEW_PAGES, MANY_PAGES = 200, 100_000
 BIG = "x" * 20_000
 
@@ -36,12 +42,12 @@ class Disk:
 
 
 @contextmanager
-def _mounted(folder: Path) -> Generator[None]:
+def _mounted(folder: Path, size_bytes: int = FILE_SYSTEM_BYTES) -> Generator[None]:
     if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("only root can mount a small file system; the other half of this test runs")
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={FILE_SYSTEM_BYTES}", "tmpfs", str(folder)]
+        pytest.skip("only root can mount a small file system; the other halves of this test run")
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(folder)]
     if subprocess.run(mount, check=False).returncode != 0:
-        pytest.skip("this machine lets nobody mount a file system; the other half of this test runs")
+        pytest.skip("this machine lets nobody mount a file system; the other halves of this test run")
     try:
         yield
     finally:
@@ -80,6 +86,7 @@ async def disk(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator
         yield made
 
 
+@pytest.mark.fault("F48")
 async def test_a_full_disk_saves_nothing_by_halves_and_work_goes_on_when_there_is_room(disk: Disk) -> None:
     store = disk.place.store()
     saved: list[str] = []
@@ -107,6 +114,7 @@ async def test_a_full_disk_saves_nothing_by_halves_and_work_goes_on_when_there_i
     assert len(await store.list_entries(lost.workflow.id)) == 3
 
 
+@pytest.mark.fault("F48")
 async def test_an_embedded_broker_on_a_full_disk_refuses_to_publish_and_loses_nothing(disk: Disk) -> None:
     broker = EmbeddedBroker(disk.place.database, observer=disk.place.told)
     await broker.declare("q")
@@ -130,3 +138,40 @@ async def test_an_embedded_broker_on_a_full_disk_refuses_to_publish_and_loses_no
     await broker.close()
     again = EmbeddedBroker(disk.place.database, observer=disk.place.told)
     assert await again.depth("q") == 0
+
+
+@pytest.fixture
+def tables(postgres_server: PostgresServer) -> Generator[Path]:
+    """A small file system for the tables of a database called `small`."""
+    folder = postgres_server.folder.parent / "tables"
+    folder.mkdir()
+    with _mounted(folder, TABLES_BYTES):
+        shutil.chown(folder, postgres_server.account, postgres_server.account)
+        with psycopg.connect(postgres_server.url, autocommit=True) as connection:
+            connection.execute(sql.SQL("create tablespace small location {}").format(sql.Literal(str(folder))))
+            connection.execute("create database small tablespace small")
+            yield folder
+            connection.execute("drop database small with (force)")
+            connection.execute("drop tablespace small")
+
+
+@pytest.mark.fault("F48")
+async def test_a_postgresql_without_room_for_its_tables_saves_nothing_by_halves_and_goes_on_later(
+    tables: Path, postgres_server: PostgresServer, amqp: AmqpSite, amqp_url: str, tmp_path: Path
+) -> None:
+    url = postgres_server.url.rsplit("/", 1)[0] + "/small"
+    settings = settings_of(tmp_path, amqp.queue, database=url, broker=amqp_url)
+    async with opened_site(settings) as site, site.worker(), site.engine():
+        first = await site.start("build")
+        await site.until_all_completed([first])
+        room = os.statvfs(tables)
+        ballast = tables / "ballast"
+        ballast.write_bytes(bytes(room.f_bavail * room.f_frsize))
+        started = [await site.start("build", source_repo=f"acme/{BIG[:2000]}") for _ in range(LOAD)]
+        full = await site.events.wait_for("orchestrator.waiting")
+        assert "free some space" in str(full["error"])
+        stored = (await site.core.store.load(started)).workflows
+        assert len(stored) < LOAD
+        ballast.unlink()
+        await site.until_all_completed(started)
+        assert await site.broker.depth(site.error_queue) == 0

@@ -5,100 +5,36 @@ F numbers are those of the failure model's fault catalogue.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
 from sqlalchemy import Connection, select
 
-from openaperture.brokers.amqp import AmqpBroker
 from openaperture.config import Settings
 from openaperture.database.bulk import pipelined
 from openaperture.database.tables import queue_messages, workflows
 from openaperture.domain.errors import StoreFull
 from openaperture.domain.workflow import State
-from openaperture.ports import Broker
-from openaperture.worker import Context
-from tests.contract.brokers import AmqpSite, Events, receive, running, until
+from tests.contract.brokers import AmqpSite, receive, until
 from tests.contract.stores import fresh_schema, opened
+from tests.fault.disturbance import Deploys, StallingAt, assert_nothing_left_but_copies, through_proxy
 from tests.functional.engine_site import Site, opened_site, settings_of
 from tests.servers import PostgresServer
-from tests.tcp_proxy import BASIC_ACK, TcpProxy, tcp_proxy
+from tests.tcp_proxy import BASIC_ACK
 
 LOAD = 80
-
-
-@pytest.fixture
-def amqp(amqp_url: str) -> Generator[AmqpSite]:
-    site = AmqpSite(amqp_url)
-    yield site
-    site.delete_queues()
-
-
-@pytest.fixture
-async def site(amqp: AmqpSite, amqp_url: str, postgresql_url: str, tmp_path: Path) -> AsyncGenerator[Site]:
-    """RabbitMQ and PostgreSQL, undisturbed. The faults are in what the engine is given."""
-    with fresh_schema(postgresql_url) as database:
-        async with opened_site(settings_of(tmp_path, amqp.queue, database=database, broker=amqp_url)) as opened:
-            yield opened
-
-
-@asynccontextmanager
-async def _through_proxy(site: Site) -> AsyncGenerator[tuple[Broker, TcpProxy]]:
-    """Connections for an engine that a test can disturb; the test's own and the worker's are others."""
-    url = site.core.settings.broker
-    events = Events()
-    async with tcp_proxy(url) as proxy, running(AmqpBroker(proxy.url(url), observer=events)) as broker:
-        await events.wait_for("broker.connected", 2)
-        yield broker, proxy
-
-
-class StallingAt(Events):
-    """Stops a proxy when an event is first told, before whoever tells it goes on."""
-
-    def __init__(self, name: str, proxy: TcpProxy) -> None:
-        super().__init__()
-        self._name = name
-        self._proxy = proxy
-
-    def emit(self, name: str, /, **details: Any) -> None:
-        super().emit(name, **details)
-        if name == self._name and self.count(name) == 1:
-            self._proxy.stall()
-
-
-class Deploys:
-    """A handler of milestones whose deploys end when the test says so: the load cannot end before its fault."""
-
-    def __init__(self) -> None:
-        self.may_end = asyncio.Event()
-
-    async def run(self, context: Context) -> None:
-        if context.milestone == "deploy":
-            await self.may_end.wait()
-
-
-async def _assert_nothing_left_but_copies(site: Site) -> None:
-    """A request whose confirm was lost, or whose row could not be deleted, goes out again and is void."""
-    async with site.engine("later", store=site.store_in(60)), site.worker():
-
-        async def all_sent() -> bool:
-            return await site.core.store.count_outbox() == 0
-
-        await until(all_sent)
-    await site.assert_nothing_left()
 
 
 # -------------------------------------------------------------------------------- lost connections
 
 
+@pytest.mark.fault("F18")
 async def test_a_connection_cut_between_publish_and_confirm_sends_the_same_message_again(site: Site) -> None:
     """F18."""
-    async with _through_proxy(site) as (broker, proxy), site.engine(broker=broker), site.hand() as hand:
+    async with through_proxy(site) as (broker, proxy), site.engine(broker=broker), site.hand() as hand:
         proxy.cut_on(BASIC_ACK)
         workflow_id = await site.start("build")
         first, second = await receive(hand.requests, 2)
@@ -112,9 +48,10 @@ async def test_a_connection_cut_between_publish_and_confirm_sends_the_same_messa
     await site.assert_nothing_left()
 
 
+@pytest.mark.fault("F10")
 async def test_an_ack_that_never_arrives_redelivers_what_then_changes_nothing(site: Site) -> None:
     """F10: the connection stands still from the commit on, and is cut when the ack was sent into it."""
-    async with _through_proxy(site) as (broker, proxy), site.worker():
+    async with through_proxy(site) as (broker, proxy), site.worker():
         observer = StallingAt("workflow.started", proxy)
         async with site.engine(broker=broker, observer=observer):
             workflow_id = await site.start("build", message_id="s1")
@@ -128,35 +65,38 @@ async def test_an_ack_that_never_arrives_redelivers_what_then_changes_nothing(si
     await site.assert_nothing_left()
 
 
+@pytest.mark.fault("F10", "F17", "F18", "F40")
 async def test_connections_cut_again_and_again_lose_nothing_and_count_nothing_twice(site: Site) -> None:
     """F10, F17, F18, F40."""
-    async with _through_proxy(site) as (broker, proxy), site.worker(), site.engine(broker=broker):
+    async with through_proxy(site) as (broker, proxy), site.worker(), site.engine(broker=broker):
         started = [await site.start("build", "deploy") for _ in range(LOAD)]
         for ended in (1, LOAD // 4, LOAD // 2):
             await site.events.wait_for("workflow.completed", ended)
             proxy.cut()
         await site.until_all_completed(started)
     assert await site.broker.depth(site.error_queue) == 0
-    await _assert_nothing_left_but_copies(site)
+    await assert_nothing_left_but_copies(site)
     for workflow_id in started:
         await site.assert_counted_once(workflow_id)
 
 
+@pytest.mark.fault("F17")
 async def test_a_broker_out_of_reach_for_a_while_loses_nothing(site: Site) -> None:
     """F17: no connection is accepted while the load is on, neither to take nor to publish."""
-    async with _through_proxy(site) as (broker, proxy), site.worker(), site.engine(broker=broker):
+    async with through_proxy(site) as (broker, proxy), site.worker(), site.engine(broker=broker):
         started = [await site.start("build") for _ in range(LOAD // 2)]
         await site.events.wait_for("milestone.requested", 1)
         proxy.refuse()
         started += [await site.start("build") for _ in range(LOAD // 2)]
         proxy.accept()
         await site.until_all_completed(started)
-    await _assert_nothing_left_but_copies(site)
+    await assert_nothing_left_but_copies(site)
 
 
 # ------------------------------------------------------------------------------------ the database
 
 
+@pytest.mark.fault("F05", "F45")
 async def test_a_postgresql_killed_under_load_loses_nothing_and_counts_nothing_twice(
     postgres_server: PostgresServer, amqp: AmqpSite, amqp_url: str, tmp_path: Path
 ) -> None:
@@ -179,11 +119,12 @@ async def test_a_postgresql_killed_under_load_loses_nothing_and_counts_nothing_t
             await site.until_all_completed(started)
         assert await site.broker.depth(site.error_queue) == 0
         assert not await site.core.store.list_stranded(10)
-        await _assert_nothing_left_but_copies(site)
+        await assert_nothing_left_but_copies(site)
         for workflow_id in started:
             await site.assert_counted_once(workflow_id)
 
 
+@pytest.mark.fault("F45")
 async def test_a_connection_that_dies_in_the_middle_of_a_write_is_replaced_and_the_write_repeated(
     postgresql_url: str,
 ) -> None:
@@ -244,6 +185,7 @@ def _safe(connection: Connection, intake: str) -> tuple[set[str], int]:
     return stored, len(waiting)
 
 
+@pytest.mark.fault("F48")
 async def test_a_disk_that_fills_up_under_load_acks_nothing_that_is_not_saved(embedded: Site) -> None:
     """F48: what was confirmed to the sender is in the queue or in the store, all the time."""
     site = embedded
@@ -258,11 +200,12 @@ async def test_a_disk_that_fills_up_under_load_acks_nothing_that_is_not_saved(em
         await _limit_growth(site, 100_000)
         async with site.worker():
             await site.until_all_completed(started)
-    await _assert_nothing_left_but_copies(site)
+    await assert_nothing_left_but_copies(site)
     for workflow_id in started:
         await site.assert_counted_once(workflow_id)
 
 
+@pytest.mark.fault("F48")
 async def test_a_worker_on_a_full_disk_keeps_its_results_until_there_is_room(embedded: Site) -> None:
     """F48, for the other half of the process: results cannot be published meanwhile, and are not lost."""
     site, deploys = embedded, Deploys()
@@ -279,4 +222,4 @@ async def test_a_worker_on_a_full_disk_keeps_its_results_until_there_is_room(emb
         await _limit_growth(site, 100_000)
         await site.until_all_completed(started)
     assert await site.broker.depth(site.error_queue) == 0
-    await _assert_nothing_left_but_copies(site)
+    await assert_nothing_left_but_copies(site)

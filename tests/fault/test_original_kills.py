@@ -93,6 +93,7 @@ async def _next(hand: OldHand) -> OriginalMessage:
     return terms.decode(delivery.message.body)
 
 
+@pytest.mark.fault("F12")
 async def test_a_killed_orchestrator_leaves_no_record_behind_and_loses_no_release(site: OriginalSite) -> None:
     processes = [process_of(site, name) for name in ("orc-1", "orc-2")]
     for process in processes:

@@ -9,6 +9,7 @@ from tests.processes import descendants, is_alive
 from tests.servers import LOOPBACK, PostgresServer, RabbitServer, free_port, is_free
 
 
+@pytest.mark.fault("F17")
 def test_a_killed_rabbitmq_comes_back_on_its_port_with_its_confirmed_messages(rabbit_server: RabbitServer) -> None:
     first_pid, url = rabbit_server.pid, rabbit_server.url
     assert first_pid is not None
@@ -38,6 +39,7 @@ def test_a_killed_rabbitmq_comes_back_on_its_port_with_its_confirmed_messages(ra
         assert body == b"still here"
 
 
+@pytest.mark.fault("F45")
 def test_a_killed_postgresql_comes_back_on_its_port_with_its_commits(postgres_server: PostgresServer) -> None:
     url = postgres_server.url
     with psycopg.connect(url) as connection:

@@ -62,6 +62,7 @@ def kill_postgresql(_deployment: Deployment, _rabbit: RabbitServer, postgres: Po
     [kill_an_orchestrator, kill_all_orchestrators, kill_the_workers, kill_rabbitmq, kill_postgresql],
     ids=lambda strike: strike.__name__,
 )
+@pytest.mark.fault("F12", "F17", "F45", "F57")
 def test_ten_releases_end_and_no_result_counts_twice(
     deployment: Deployment,
     rabbit_server: RabbitServer,

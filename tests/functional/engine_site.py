@@ -6,7 +6,7 @@ queues of its own in RabbitMQ. Tests speak to the loops by messages and read wha
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -26,7 +26,17 @@ from openaperture.domain.history import Entry
 from openaperture.domain.workflow import State, Workflow
 from openaperture.engine.verbs import Verbs
 from openaperture.observability.clock import SystemClock
-from openaperture.ports import Address, Broker, Change, CommitOutcome, Consumer, Message, Observer
+from openaperture.ports import (
+    Address,
+    Broker,
+    Change,
+    CommitOutcome,
+    Consumer,
+    Deferred,
+    Loaded,
+    Message,
+    Observer,
+)
 from openaperture.runtime.supervisor import Supervisor
 from openaperture.stores.sql import SqlStore
 from openaperture.worker import Context, Worker
@@ -72,6 +82,10 @@ class FaultyStore(SqlStore):
     hold_before = False
     hold_after = False
     """Commits stop there until `release`."""
+    hold_load = False
+    """Loads stop before they have read anything."""
+    hold_settle = False
+    """What the relay has done is not noted."""
 
     def __init__(self, core: Core) -> None:
         super().__init__(core.database, observer=core.observer)
@@ -81,6 +95,16 @@ class FaultyStore(SqlStore):
 
     def release(self) -> None:
         self._released.set()
+
+    async def load(self, ids: Collection[str], message_ids: Collection[str] = ()) -> Loaded:
+        if self.hold_load:
+            await self._hold()
+        return await super().load(ids, message_ids)
+
+    async def settle_outbox(self, *, sent: Sequence[str], deferred: Sequence[Deferred] = ()) -> None:
+        if self.hold_settle:
+            await self._hold()
+        await super().settle_outbox(sent=sent, deferred=deferred)
 
     async def commit(self, changes: Sequence[Change], *, owner: str = "") -> list[CommitOutcome]:
         self.tried += 1
@@ -110,6 +134,10 @@ class FaultyBroker:
         """Publishes fail, and send nothing."""
         self.stuck = False
         """Publishes send nothing and never return."""
+        self.silent = False
+        """Publishes send nothing, and fail when the time for their confirm is over."""
+        self.trying = 0
+        """So many publishes wait for a confirm."""
         self.unconfirmed = 0
         """So many more publishes arrive and seem not to."""
         self.sent: list[Message] = []
@@ -123,6 +151,14 @@ class FaultyBroker:
     async def consume(self, queue: str, *, prefetch: int, temporary: bool = False) -> Consumer:
         return await self._broker.consume(queue, prefetch=prefetch, temporary=temporary)
 
+    async def _hear_nothing(self, timeout_seconds: float) -> None:
+        self.trying += 1
+        try:
+            await asyncio.sleep(timeout_seconds)
+        finally:
+            self.trying -= 1
+        raise Unconfirmed("the test keeps the confirms")
+
     async def publish(self, address: Address, message: Message, *, timeout_seconds: float = 10.0) -> None:
         if address.routing_key != self._queue:
             await self._broker.publish(address, message, timeout_seconds=timeout_seconds)
@@ -132,6 +168,8 @@ class FaultyBroker:
             raise BrokerUnavailable("the test took the broker away")
         if self.stuck:
             await asyncio.Event().wait()
+        if self.silent:
+            await self._hear_nothing(timeout_seconds)
         await self._broker.publish(address, message, timeout_seconds=timeout_seconds)
         self.sent.append(message)
         if self.unconfirmed:
@@ -289,12 +327,14 @@ class Site:
 
     @asynccontextmanager
     async def worker(
-        self, handler: Callable[[Context], Any] = _nothing, *, slots: int = 100
+        self, handler: Callable[[Context], Any] = _nothing, *, slots: int = 100, declare: bool = False
     ) -> AsyncGenerator[None]:
-        """A worker of the SDK for all milestones, which by default do nothing."""
+        """A worker of the SDK for all milestones, which by default do nothing. `declare`: the queue is its own."""
         worker = Worker(queue=self.workers, slots=slots, observer=self.events)
         worker.every_milestone(handler)
         async with self.another_broker() as broker:
+            if declare:
+                await broker.declare(self.workers)
             serving = asyncio.ensure_future(worker.serve(broker))
             await self.events.wait_for("worker.ready")
             try:
@@ -311,7 +351,9 @@ class Site:
         message = Message(body=body, message_id=message_id or uuid4().hex)
         await self.broker.publish(Address(routing_key=self.intake), message)
 
-    async def start(self, *milestones: str, again: str | None = None, message_id: str = "", **fields: Any) -> str:
+    async def start(
+        self, *milestones: str | list[str], again: str | None = None, message_id: str = "", **fields: Any
+    ) -> str:
         """Ask for a workflow; the id of it. `again` asks for that one once more."""
         message = m.StartMessage(id=again or str(uuid4()), milestones=list(milestones), **fields)
         await self.send(json_codec.encode(message), message_id or None)
@@ -403,11 +445,11 @@ class Site:
 
 
 @asynccontextmanager
-async def opened_site(settings: Settings) -> AsyncGenerator[Site]:
+async def opened_site(settings: Settings, *, declare: bool = True) -> AsyncGenerator[Site]:
     """The servers of these settings with the queues declared; nothing runs yet but the test's own broker."""
     events = Events()
     async with open_core(settings, events) as core, running(core.broker()) as broker:
         site = Site(core=core, broker=broker, events=events)
-        await broker.declare(site.intake)
-        await broker.declare(site.workers)
+        for queue in (site.intake, site.workers) if declare else ():
+            await broker.declare(queue)
         yield site

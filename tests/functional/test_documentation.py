@@ -23,7 +23,8 @@ README = PROJECT / "README.md"
 TUTORIAL = PROJECT / "docs" / "tutorial.md"
 RELEASING = PROJECT / "docs" / "how-to" / "release-a-repository.md"
 DISTRIBUTED = PROJECT / "docs" / "how-to" / "distributed.md"
-PAGES = [README, TUTORIAL, RELEASING, DISTRIBUTED]
+ACCESS = PROJECT / "docs" / "how-to" / "access.md"
+PAGES = [README, TUTORIAL, RELEASING, DISTRIBUTED, ACCESS]
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -82,6 +83,13 @@ def test_a_repository_is_released_as_its_how_to_says(site: Site) -> None:
     reader = Reader(site, {"git -C shop add openaperture.json": "git -C shop add ."})
     reader.follow(examples_of(RELEASING))
     assert (site.folder / "www" / "current" / "index.html").read_text() == (shop / "index.html").read_text()
+
+
+def test_access_is_given_and_taken_back_as_its_how_to_says(site: Site) -> None:
+    Reader(site, {}).follow(examples_of(ACCESS))
+    site.variables["OPENAPERTURE_DATA_DIR"] = str(site.folder / ".openaperture")
+    assert [client["disabled_at"] is None for client in site.json("clients", "list")] == [False, True]
+    assert [token["revoked_at"] is None for token in site.json("tokens", "list", "--all")] == [False, True]
 
 
 def test_several_hosts_are_set_up_as_their_how_to_says(site: Site, servers: dict[str, str]) -> None:

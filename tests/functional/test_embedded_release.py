@@ -58,6 +58,7 @@ def submit(site: Site, *arguments: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.fault("F12")
 def test_a_release_goes_on_when_up_was_killed_in_the_middle_of_a_milestone(site: Site) -> None:
     make_product(site)
     first = started_up(site)
@@ -85,6 +86,7 @@ def test_a_release_goes_on_when_up_was_killed_in_the_middle_of_a_milestone(site:
     assert second.stop() == 0
 
 
+@pytest.mark.fault("F57")
 def test_a_lost_deploy_is_held_until_a_person_says_what_became_of_it(site: Site) -> None:
     make_product(site, deploy_on_loss="hold")
     # At the same port after the restart, and with another token: the watching command has to notice that too.
@@ -110,6 +112,7 @@ def test_a_lost_deploy_is_held_until_a_person_says_what_became_of_it(site: Site)
     assert (site.folder / "ledger").read_text().split() == ["deploy", "deploy"]
 
 
+@pytest.mark.fault("F60")
 def test_a_release_that_is_cancelled_stops_its_command_and_ends_with_exit_code_3(site: Site) -> None:
     make_product(site)
     started_up(site)

@@ -4,16 +4,13 @@ F and I numbers are those of the failure model's fault catalogue and invariants.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import update
 
 from openaperture.codecs import json as json_codec
-from openaperture.config import Settings
 from openaperture.database.tables import workflows
 from openaperture.domain import messages as m
 from openaperture.domain.errors import WrongState
@@ -21,35 +18,13 @@ from openaperture.domain.events import Resolution, Resolved
 from openaperture.domain.times import start_time_of
 from openaperture.domain.workflow import State
 from openaperture.worker import Context
-from tests.contract.brokers import AmqpSite, receive, until, until_depth
-from tests.contract.stores import fresh_schema
+from tests.contract.brokers import receive, until, until_depth
 from tests.functional.engine_site import (
     LONG_PAST,
     FaultyBroker,
     FaultyStore,
     Site,
-    opened_site,
-    settings_of,
 )
-
-
-@pytest.fixture(params=["embedded", "distributed"])
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Settings]:
-    if request.param == "embedded":
-        yield settings_of(tmp_path, lambda: f"test.{uuid4().hex[:12]}")
-        return
-    url = request.getfixturevalue("amqp_url")
-    amqp = AmqpSite(url)
-    with fresh_schema(request.getfixturevalue("postgresql_url")) as database:
-        yield settings_of(tmp_path, amqp.queue, database=database, broker=url)
-    amqp.delete_queues()
-
-
-@pytest.fixture
-async def site(settings: Settings) -> AsyncGenerator[Site]:
-    async with opened_site(settings) as opened:
-        yield opened
-
 
 # ---------------------------------------------------------------------------------------- bad input
 
@@ -85,6 +60,7 @@ def _unusable() -> dict[str, tuple[bytes, str]]:
     }
 
 
+@pytest.mark.fault("F30", "F34")
 async def test_what_means_nothing_is_dead_lettered_with_its_reason_and_the_loop_goes_on(site: Site) -> None:
     """F30, F34, I9: each delivery is settled one way or the other."""
     unusable = _unusable()
@@ -127,6 +103,7 @@ async def test_an_empty_list_of_milestones_completes_at_once(site: Site) -> None
     await site.assert_nothing_left()
 
 
+@pytest.mark.fault("F21", "F22")
 async def test_a_repeated_start_asks_the_worker_once(site: Site) -> None:
     """F21, F22: a copy of the message leaves no trace; another message about the same leaves an entry."""
     async with site.engine(), site.hand() as hand:
@@ -158,6 +135,7 @@ async def test_a_start_never_changes_what_a_stored_workflow_releases(site: Site)
     assert workflow.release.source_repo == "acme/shop"
 
 
+@pytest.mark.fault("F22", "F58")
 async def test_a_repeated_callback_counts_once(site: Site) -> None:
     """I6: by its message id without a trace, by its token with one."""
     async with site.engine(), site.hand() as hand:
@@ -208,6 +186,7 @@ async def test_a_callback_with_a_foreign_token_is_refused_and_written_down(
     await site.assert_nothing_left()
 
 
+@pytest.mark.fault("F59")
 async def test_a_callback_after_the_end_changes_nothing(site: Site) -> None:
     """I7."""
     async with site.engine(), site.hand() as hand:
@@ -260,6 +239,7 @@ async def test_the_whole_request_sent_back_completes_its_milestone_and_nothing_e
     await site.assert_counted_once(workflow_id)
 
 
+@pytest.mark.fault("F49")
 async def test_a_workflow_that_cannot_be_read_does_not_spoil_its_batch(site: Site) -> None:
     """F49: its message is kept with a reason, its row as it is, and the good ones go on."""
     async with site.engine():
@@ -283,6 +263,7 @@ async def test_a_workflow_that_cannot_be_read_does_not_spoil_its_batch(site: Sit
 # ------------------------------------------------------------------------- save, then publish and ack
 
 
+@pytest.mark.fault("F03", "F48")
 async def test_nothing_is_published_or_acked_before_it_is_saved(site: Site) -> None:
     """F03, F48, I2: a store that saves nothing, then one that does."""
     store = FaultyStore(site.core)
@@ -302,6 +283,7 @@ async def test_nothing_is_published_or_acked_before_it_is_saved(site: Site) -> N
     await site.assert_nothing_left()
 
 
+@pytest.mark.fault("F45")
 async def test_a_store_that_comes_back_is_used_without_a_redelivery(site: Site) -> None:
     """F45: a redelivery would count against the delivery limit of a quorum queue."""
     store = FaultyStore(site.core)
@@ -314,6 +296,7 @@ async def test_a_store_that_comes_back_is_used_without_a_redelivery(site: Site) 
     await site.assert_nothing_left()
 
 
+@pytest.mark.fault("F05")
 async def test_a_commit_whose_outcome_is_unknown_is_not_applied_twice(site: Site) -> None:
     """F05: it was saved, and the answer was lost, for the start and for the result."""
     store = FaultyStore(site.core)
@@ -338,6 +321,7 @@ async def test_a_commit_whose_outcome_is_unknown_is_not_applied_twice(site: Site
     await site.assert_nothing_left()
 
 
+@pytest.mark.fault("F04")
 async def test_a_crash_before_the_commit_redelivers(site: Site) -> None:
     """F04."""
     store = FaultyStore(site.core)
@@ -353,6 +337,7 @@ async def test_a_crash_before_the_commit_redelivers(site: Site) -> None:
     await site.assert_nothing_left()
 
 
+@pytest.mark.fault("F06", "F07")
 async def test_a_crash_between_commit_and_ack_redelivers_what_then_changes_nothing(site: Site) -> None:
     """F06, F07: the message is not acked before the commit has returned; its request is not lost."""
     store = FaultyStore(site.core)
@@ -379,6 +364,7 @@ async def test_a_crash_between_commit_and_ack_redelivers_what_then_changes_nothi
 # ------------------------------------------------------------------------------------------- relay
 
 
+@pytest.mark.fault("F07", "F12")
 async def test_what_a_dead_instance_left_behind_is_published_by_another(site: Site) -> None:
     """F07, F12: its rows are free when its lease is over, and not before."""
     broker = FaultyBroker(site.broker, site.workers)
@@ -396,6 +382,7 @@ async def test_what_a_dead_instance_left_behind_is_published_by_another(site: Si
     await site.assert_nothing_left()
 
 
+@pytest.mark.fault("F24")
 async def test_a_request_that_no_queue_takes_waits_with_a_reason_and_goes_on_when_there_is_one(
     site: Site,
 ) -> None:
@@ -421,6 +408,7 @@ async def test_a_request_that_no_queue_takes_waits_with_a_reason_and_goes_on_whe
     await site.assert_nothing_left()
 
 
+@pytest.mark.fault("F08", "F18")
 async def test_a_lost_confirm_sends_the_same_message_again_and_the_worker_runs_once(site: Site) -> None:
     """F08, F18, I4: every copy has the same id and the same bytes."""
     broker = FaultyBroker(site.broker, site.workers)
@@ -448,6 +436,7 @@ async def test_a_lost_confirm_sends_the_same_message_again_and_the_worker_runs_o
     await site.assert_nothing_left()
 
 
+@pytest.mark.fault("F08", "F59")
 async def test_a_copy_that_comes_after_the_result_is_void(site: Site) -> None:
     broker = FaultyBroker(site.broker, site.workers)
     broker.unconfirmed = 1
@@ -460,6 +449,7 @@ async def test_a_copy_that_comes_after_the_result_is_void(site: Site) -> None:
     await site.assert_nothing_left()
 
 
+@pytest.mark.fault("F17", "F40")
 async def test_what_is_saved_while_the_broker_is_away_is_published_when_it_is_back(site: Site) -> None:
     """F17, F40."""
     broker = FaultyBroker(site.broker, site.workers)
@@ -511,6 +501,7 @@ async def test_a_start_time_that_cannot_be_read_fails_and_says_how_to_write_it(s
     assert "Tue, 05 Mar 2013" in failed.reason
 
 
+@pytest.mark.fault("F57", "F59")
 async def test_a_lost_build_is_given_to_another_worker_and_the_lost_one_is_void(site: Site) -> None:
     """The second orchestrator lives a minute and more later, when the heartbeats have been missed."""
     async with site.engine("now"), site.hand() as hand:
@@ -547,6 +538,7 @@ async def _held(site: Site) -> tuple[str, m.Request]:
     return workflow_id, lost
 
 
+@pytest.mark.fault("F57")
 async def test_a_lost_deploy_that_worked_is_not_repeated(site: Site) -> None:
     workflow_id, _ = await _held(site)
     await site.verbs.resolve(workflow_id, Resolved(resolution=Resolution.WORKED, by="eve", reason="I looked"))
@@ -599,6 +591,7 @@ async def test_a_held_deploy_whose_worker_answers_after_all_needs_nobody(site: S
     await site.assert_counted_once(workflow_id)
 
 
+@pytest.mark.fault("F25", "F27")
 async def test_a_request_that_nobody_picks_up_is_asked_again_and_the_old_copy_is_void(site: Site) -> None:
     """F25, F27."""
     async with site.engine("now"):
@@ -621,6 +614,7 @@ async def test_a_request_that_nobody_picks_up_is_asked_again_and_the_old_copy_is
 CROWD = 250
 
 
+@pytest.mark.fault("F64")
 async def test_two_orchestrators_on_one_queue_and_one_database_count_every_result_once(site: Site) -> None:
     """F64, I3."""
     async with (
@@ -641,6 +635,7 @@ async def test_two_orchestrators_on_one_queue_and_one_database_count_every_resul
 # -------------------------------------------------------------------------------------------- drain
 
 
+@pytest.mark.fault("F13")
 async def test_a_drain_finishes_the_batch_at_hand_and_publishes_what_came_of_it(site: Site) -> None:
     """F13."""
     store = FaultyStore(site.core)

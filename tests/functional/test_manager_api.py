@@ -19,9 +19,9 @@ NEW = NewWorkflow(milestones=["build"], source_repo="acme/shop")
 
 
 @asynccontextmanager
-async def serving(folder: Path) -> AsyncGenerator[tuple[Place, ManagerServer, ManagerClient]]:
+async def serving(folder: Path, **options: float) -> AsyncGenerator[tuple[Place, ManagerServer, ManagerClient]]:
     async with opened_manager(folder) as place:
-        server = ManagerServer(place.app, host="127.0.0.1", port=0)
+        server = ManagerServer(place.app, host="127.0.0.1", port=0, **options)
         async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
             tasks.create_task(server.run())
             async with ManagerClient(server.url, TOKEN) as client:
@@ -127,6 +127,30 @@ async def test_what_is_no_http_is_refused_and_the_server_goes_on(tmp_path: Path,
         assert b" 400 " in await reader.readline()
         writer.close()
         assert (await client.list_workflows()).workflows == []
+
+
+async def test_a_head_that_never_ends_holds_no_connection(tmp_path: Path) -> None:
+    """S19: before the first request, and after one that was answered."""
+    whole = b"GET /status HTTP/1.1\r\nhost: m\r\n\r\n"
+    async with serving(tmp_path, head_seconds=0.3) as (_, server, client):
+        port = int(server.url.rpartition(":")[2])
+        for begun in (b"", whole):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(begun)
+            if begun:
+                assert b" 200 " in await reader.readline()
+            writer.write(b"GET /workflows HTTP/1.1\r\nhost: ")
+            rest = await reader.read()
+            assert rest.count(b"HTTP/1.1") == 0
+            writer.close()
+        assert (await client.list_workflows()).workflows == []
+
+
+async def test_a_request_whose_head_is_there_may_wait_for_its_answer(tmp_path: Path) -> None:
+    async with serving(tmp_path, head_seconds=0.3) as (_, _, client):
+        workflow_id = await client.create(NEW)
+        last_id = (await client.list_events(workflow_id)).last_id
+        assert (await client.list_events(workflow_id, last_id, 1)).events == []
 
 
 async def test_a_body_in_chunks_without_a_length_is_bounded_too(tmp_path: Path) -> None:

@@ -1,12 +1,9 @@
 """`openaperture manager` as a process of its own: several on one database, and one for orchestrators elsewhere."""
 
 import asyncio
-import json
-import threading
 from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -26,11 +23,10 @@ from openaperture.worker import Context, Worker
 from tests.contract.brokers import Events, running, until
 from tests.contract.stores import fresh_schema
 from tests.functional.command_line import Running, Site
-from tests.servers import LOOPBACK
 
 ROOT = "amq.topic"
 """A root exchange that every RabbitMQ has."""
-SECRETS = {"grant_type": "client_credentials", "client_id": "orc", "client_secret": "s3cret"}
+CLIENT_ID = "orc"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,36 +165,8 @@ def test_a_manager_needs_a_broker_that_others_share(place: Place) -> None:
 # ------------------------------------------------------------------------------- orchestrators elsewhere
 
 
-@contextmanager
-def login_for(token: str) -> Generator[str]:
-    """A login service that hands out the Manager's own token to who knows the secret."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            known = asked == SECRETS
-            body = json.dumps({"access_token": token, "expires_in": 3600} if known else {}).encode()
-            self.send_response(200 if known else 401)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name of the base class
-            pass
-
-    server = ThreadingHTTPServer((LOOPBACK, 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://{LOOPBACK}:{server.server_port}/oauth/token"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def orchestrator_of(place: Place, manager: Announced, database: str, login_url: str) -> Running:
-    """An orchestrator with a database of its own, whose Manager is that one."""
+def orchestrator_of(place: Place, manager: Announced, database: str, secret: str) -> Running:
+    """An orchestrator with a database of its own, whose Manager is that one. It logs in there as a worker."""
     site = place.site(
         "elsewhere",
         OPENAPERTURE_DATABASE=database,
@@ -207,9 +175,9 @@ def orchestrator_of(place: Place, manager: Announced, database: str, login_url: 
         OPENAPERTURE_MILESTONES__BUILD__QUEUE="builder",
         OPENAPERTURE_DECLARE_QUEUES="false",
         MANAGER_URL=manager.url,
-        OAUTH_LOGIN_URL=login_url,
-        OAUTH_CLIENT_ID=SECRETS["client_id"],
-        OAUTH_CLIENT_SECRET=SECRETS["client_secret"],
+        OAUTH_LOGIN_URL=f"{manager.url}/oauth/token",
+        OAUTH_CLIENT_ID=CLIENT_ID,
+        OAUTH_CLIENT_SECRET=secret,
         EXCHANGE_ID="2",
         BROKER_ID="1",
         HOSTNAME="orc-1",
@@ -219,8 +187,11 @@ def orchestrator_of(place: Place, manager: Announced, database: str, login_url: 
     return started
 
 
-async def register(place: Place, manager: Announced) -> None:
-    """What an orchestrator needs to find there: its exchange, within that of the broker, and its broker."""
+async def register(place: Place, manager: Announced) -> str:
+    """What an orchestrator needs to find there: its exchange, within that of the broker, its broker, and itself.
+
+    Returns the secret that it logs in with.
+    """
     headers = {"authorization": f"Bearer {manager.token}"}
     async with httpx.AsyncClient(base_url=manager.url, headers=headers, trust_env=False) as http:
         for path, body in (
@@ -229,6 +200,10 @@ async def register(place: Place, manager: Announced) -> None:
             ("/messaging/brokers", {"name": "main"}),
         ):
             assert (await http.post(path, json=body)).status_code == 201
+        added = await http.post("/clients", json={"id": CLIENT_ID, "role": "worker"})
+        assert added.status_code == 201
+        secret: str = added.json()["secret"]
+        return secret
 
 
 async def start(place: Place, workflow_id: str, *milestones: str) -> None:
@@ -243,9 +218,9 @@ async def test_an_orchestrator_elsewhere_completes_a_release_that_our_manager_ke
     place: Place, database: str, postgresql_url: str
 ) -> None:
     manager = serving(place.site("manager", OPENAPERTURE_DATABASE=database))
-    await register(place, manager)
-    with login_for(manager.token) as login_url, fresh_schema(postgresql_url) as own:
-        orchestrator = orchestrator_of(place, manager, own, login_url)
+    secret = await register(place, manager)
+    with fresh_schema(postgresql_url) as own:
+        orchestrator = orchestrator_of(place, manager, own, secret)
         async with place.worker(), ManagerClient(manager.url, manager.token) as client:
             workflow_id = await client.create(NewWorkflow(milestones=["build"]))
             await start(place, workflow_id, "build")
@@ -267,9 +242,9 @@ async def test_a_cancel_at_our_manager_ends_a_release_of_an_orchestrator_elsewhe
     place: Place, database: str, postgresql_url: str
 ) -> None:
     manager = serving(place.site("manager", OPENAPERTURE_DATABASE=database))
-    await register(place, manager)
-    with login_for(manager.token) as login_url, fresh_schema(postgresql_url) as own:
-        orchestrator = orchestrator_of(place, manager, own, login_url)
+    secret = await register(place, manager)
+    with fresh_schema(postgresql_url) as own:
+        orchestrator = orchestrator_of(place, manager, own, secret)
         async with ManagerClient(manager.url, manager.token) as client:
             workflow_id = await client.create(NewWorkflow(milestones=["build", "build"]))
             await start(place, workflow_id, "build", "build")

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import msgspec
 import pytest
 
 from openaperture.app.core import Core, open_core
@@ -18,12 +19,14 @@ from openaperture.app.manager import Api
 from openaperture.brokers.amqp import AmqpBroker
 from openaperture.client import ManagerClient
 from openaperture.client.models import NewWorkflow, Workflow
+from openaperture.codecs import terms
 from openaperture.config import Settings
-from openaperture.ports import Listing
+from openaperture.domain import messages as m
+from openaperture.ports import Address, Broker, Listing, Message
 from openaperture.runtime.supervisor import Supervisor
 from openaperture.worker import Context, Worker
 from tests.compat.rabbit import VirtualHost, virtual_hosts
-from tests.contract.brokers import Events, running, until
+from tests.contract.brokers import Events, receive, running, until
 from tests.contract.stores import fresh_schema
 from tests.functional.engine_site import GRACE_SECONDS, Engine
 from tests.servers import shared_servers
@@ -90,7 +93,8 @@ class Networks:
 
     async def until_ended(self, workflow_id: str) -> Workflow:
         async def ended() -> bool:
-            return (await self.client.get_workflow(workflow_id)).ended
+            found = await self.core.store.find_workflow(workflow_id)
+            return found is not None and found.ended
 
         await until(ended)
         return await self.client.get_workflow(workflow_id)
@@ -125,14 +129,17 @@ async def networks(
 
 async def _register(api: Api, hosts: Mapping[str, VirtualHost]) -> None:
     """What docs/how-to/networks.md tells an operator to send."""
-    lab = {name: hosts["2"].row[name] for name in ("host", "port", "username", "password", "virtual_host")}
+    login = ("host", "port", "username", "password", "virtual_host")
+    main, lab = ({name: hosts[broker_id].row[name] for name in login} for broker_id in ("1", "2"))
     requests: list[tuple[str, dict[str, Any]]] = [
         ("/messaging/exchanges", {"name": "AWS", "routing_key_fragment": "aws"}),
         ("/messaging/exchanges", {"name": "east", "routing_key_fragment": "east", "parent_exchange_id": 1}),
         ("/messaging/exchanges", {"name": "lab", "routing_key_fragment": "lab"}),
         ("/messaging/brokers", {"name": "main"}),
         ("/messaging/brokers", {"name": "lab"}),
+        ("/messaging/brokers/1/connections", main),
         ("/messaging/brokers/2/connections", lab),
+        ("/messaging/exchanges/2/brokers", {"messaging_broker_id": 1}),
         ("/messaging/exchanges/3/brokers", {"messaging_broker_id": 2}),
         ("/clusters", {"etcd_token": "lab-tok", "messaging_exchange_id": 3}),
     ]
@@ -168,6 +175,51 @@ async def test_a_release_is_built_in_one_network_and_deployed_in_another(network
         ("orc-1", "workflow_orchestrator"),
         ("orc-2", "workflow_orchestrator"),
     }
+
+
+async def test_workers_of_the_original_are_found_among_the_modules_of_an_exchange(networks: Networks) -> None:
+    """A start message, a request and an answer in Erlang terms, as an old Manager and an old builder send them."""
+    workflow_id = str(uuid4())
+    start = m.OriginalMessage(id=workflow_id, milestones=["build"], deployment_repo="team/shop")
+    async with (
+        networks.orchestrator("1"),
+        running(AmqpBroker(networks.hosts["1"].url, observer=networks.events)) as broker,
+    ):
+        await _send_old(broker, start)
+        refused = await networks.until_ended(workflow_id)
+        assert "register one that allows docker builds" in refused.reason
+
+        cluster = {
+            "etcd_token": "b-1",
+            "token_key": "b-1",
+            "allow_docker_builds": True,
+            "messaging_exchange_id": 2,
+        }
+        module = {
+            "hostname": "b",
+            "type": "builder",
+            "status": "active",
+            "workload": [],
+            "messaging_exchange_id": 2,
+        }
+        await networks.core.directory.add(Listing.CLUSTER, cluster)
+        await networks.core.directory.add(Listing.MODULE, module)
+        again = msgspec.structs.replace(start, id=str(uuid4()))
+        await _send_old(broker, again)
+        requests = await broker.consume(BUILDERS, prefetch=1)
+        [delivery] = await receive(requests, 1)
+        request = terms.decode(delivery.message.body)
+        assert (request.id, request.current_step, request.docker_build_etcd_token) == (again.id, "build", "b-1")
+        assert (request.workflow_orchestration_exchange_id, request.workflow_orchestration_broker_id) == ("2", "1")
+        await requests.ack([delivery])
+        await _send_old(broker, request)
+        assert (await networks.until_ended(again.id)).state == "completed"
+        await requests.close()
+
+
+async def _send_old(broker: Broker, message: m.OriginalMessage) -> None:
+    body = terms.encode_workflow(msgspec.structs.asdict(message))
+    await broker.publish(Address(routing_key=INTAKE), Message(body=body, content_type=None))
 
 
 async def test_a_release_without_a_choice_stays_in_the_own_exchange(networks: Networks) -> None:

@@ -152,6 +152,7 @@ async def test_a_slow_save_is_waited_for(site: OriginalSite) -> None:
         assert len(site.dispatched(workflow_id)) == 1
 
 
+@pytest.mark.fault("F55")
 async def test_a_save_that_takes_too_long_is_made_again(
     site: OriginalSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +169,7 @@ async def test_a_save_that_takes_too_long_is_made_again(
         assert_well_recorded(site, workflow_id)
 
 
+@pytest.mark.fault("F55")
 async def test_a_save_whose_answer_is_lost_leads_to_one_dispatch(site: OriginalSite) -> None:
     async with site.engine(), site.old_hand() as builder:
         site.gate.lose_next("PUT")

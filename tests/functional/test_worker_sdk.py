@@ -308,6 +308,7 @@ async def test_a_claim_whose_answer_is_lost_is_made_again(site: BrokerSite) -> N
         assert len(desk.of(m.Accepted)) == 2
 
 
+@pytest.mark.fault("F61")
 async def test_the_same_attempt_twice_runs_once(site: BrokerSite) -> None:
     async with desk_and_worker(site, slots=2) as (desk, worker, events):
         gate = Gate()
@@ -324,6 +325,7 @@ async def test_the_same_attempt_twice_runs_once(site: BrokerSite) -> None:
     assert len(desk.of(m.Completed)) == 1
 
 
+@pytest.mark.fault("F61")
 async def test_another_attempt_of_what_runs_here_is_adopted(site: BrokerSite) -> None:
     """The orchestrator had lost sight of the worker: the effect must still happen once (F61)."""
     async with desk_and_worker(site, slots=2) as (desk, worker, _):
@@ -342,6 +344,7 @@ async def test_another_attempt_of_what_runs_here_is_adopted(site: BrokerSite) ->
     assert gate.begun == 1
 
 
+@pytest.mark.fault("F61")
 async def test_another_attempt_of_what_was_done_here_gets_the_same_result(site: BrokerSite) -> None:
     async with desk_and_worker(site) as (desk, worker, _):
         runs: list[str] = []
@@ -376,6 +379,7 @@ async def test_a_message_that_is_no_request_is_dead_lettered_and_the_next_is_ser
 
 
 @pytest.mark.parametrize("verdict", ["cancel", "void"])
+@pytest.mark.fault("F59", "F60")
 async def test_an_answer_stops_a_coroutine(site: BrokerSite, verdict: str) -> None:
     def answering(callback: m.AnyCallback) -> str:
         return "run" if isinstance(callback, m.Accepted) else verdict

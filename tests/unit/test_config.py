@@ -227,7 +227,7 @@ def test_all_problems_are_reported_together_with_their_origin() -> None:
         ("[worker]\nslot = 1", 'did you mean "worker.slots"?'),
         ("[workers]\nslots = 1", 'did you mean "worker"?'),
         ("[milestones.smoke]\nrun_second = 1", 'did you mean "milestones.smoke.run_seconds"?'),
-        ("[manager]\ncolour = 1", "known here are host, port"),
+        ("[manager]\ncolour = 1", "known here are host, oidc, port"),
     ],
 )
 def test_an_unknown_key_is_refused_with_a_suggestion(text: str, suggestion: str) -> None:
@@ -254,6 +254,18 @@ def test_a_problem_is_not_repeated_as_a_clash_that_follows_from_it() -> None:
 def test_a_remote_manager_needs_the_whole_login_and_our_place() -> None:
     problem = problem_of('manager_url = "https://m"\noauth_client_id = "us"')
     assert "write exchange_id, broker_id, oauth_login_url, oauth_client_secret as well" in problem
+
+
+SHARED = 'broker = "amqps://u:p@mq/v"\ndatabase = "postgresql://u:p@db/oa"\n'
+
+
+def test_an_exchange_of_ours_makes_requests_go_by_our_own_directory() -> None:
+    assert of_file(f'{SHARED}exchange_id = "2"\nbroker_id = "1"').routes_by_own_tables
+    assert not of_file(SHARED).routes_by_own_tables
+    assert not of_file('exchange_id = "2"').routes_by_own_tables
+    problem = problem_of(f'{SHARED}exchange_id = "2"')
+    assert problem.startswith('exchange_id = "2"')
+    assert "write broker_id" in problem
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,7 @@ async def test_an_older_schema_is_lifted_when_it_is_opened(url: str, monkeypatch
     assert lifted == [f"{newest} -> next"]
 
 
+@pytest.mark.fault("F65")
 async def test_the_schema_of_a_newer_version_is_refused_and_left_alone(url: str) -> None:
     """Invariant I12: refuse to start rather than misread."""
     database = await Database.open(url)
@@ -173,6 +174,7 @@ async def test_opening_again_keeps_what_was_stored(url: str) -> None:
     await second.close()
 
 
+@pytest.mark.fault("F65")
 async def test_many_that_open_an_empty_database_at_once_all_find_the_schema(postgresql_url: str) -> None:
     """Failure model F65: several orchestrators start together after an upgrade."""
     with fresh_schema(postgresql_url) as schema:
@@ -294,6 +296,7 @@ async def test_a_write_that_nobody_waits_for_any_more_is_not_begun(sqlite: Datab
     assert await _numbers(sqlite) == [2]
 
 
+@pytest.mark.fault("F50")
 async def test_an_answered_write_is_durable_against_a_power_cut(sqlite: Database) -> None:
     """Failure model F50: WAL with synchronous=FULL (2)."""
     pragmas = ("journal_mode", "synchronous", "foreign_keys")
@@ -348,6 +351,7 @@ asyncio.run(hold())
 """
 
 
+@pytest.mark.fault("F51")
 async def test_a_second_process_is_refused_with_the_pid_of_the_first_until_that_is_gone(tmp_path: Path) -> None:
     """Failure model F51."""
     url = f"sqlite:///{tmp_path / 'it.db'}"
@@ -377,6 +381,7 @@ async def test_one_process_cannot_open_a_file_twice_either(tmp_path: Path, sqlit
 # ------------------------------------------------------------------------------------------ PostgreSQL
 
 
+@pytest.mark.fault("F43")
 async def test_a_deadlock_is_solved_by_repeating_the_whole_transaction(server: Database) -> None:
     """Failure model F43 (40P01)."""
     for number in (1, 2):
@@ -402,6 +407,7 @@ async def test_a_deadlock_is_solved_by_repeating_the_whole_transaction(server: D
     assert await _numbers(server) == [1, 2, 11, 12]
 
 
+@pytest.mark.fault("F45")
 async def test_a_connection_lost_before_the_commit_is_replaced_and_the_work_repeated(server: Database) -> None:
     """Failure model F45."""
     tries: list[int] = []
@@ -442,6 +448,7 @@ FOR EACH ROW EXECUTE FUNCTION at_commit();
 """
 
 
+@pytest.mark.fault("F05")
 async def test_a_connection_lost_during_the_commit_leaves_the_outcome_open(server: Database) -> None:
     """Failure model F05: it may have committed, so it is not repeated here."""
     body = "PERFORM nextval('commits'); PERFORM pg_terminate_backend(pg_backend_pid());"
@@ -451,6 +458,7 @@ async def test_a_connection_lost_during_the_commit_leaves_the_outcome_open(serve
     assert await server.read(lambda c: c.scalar(text("SELECT last_value FROM commits"))) == 1
 
 
+@pytest.mark.fault("F43")
 async def test_a_commit_that_the_server_says_it_rolled_back_is_repeated(server: Database) -> None:
     """Failure model F43 (40001)."""
     body = "IF nextval('commits') < 3 THEN RAISE EXCEPTION 'again' USING ERRCODE = '40001'; END IF;"
@@ -468,6 +476,7 @@ async def test_what_cannot_pass_is_given_up_after_a_few_tries(server: Database) 
     assert await server.read(lambda c: c.scalar(text("SELECT last_value FROM commits"))) == 5
 
 
+@pytest.mark.fault("F47")
 async def test_a_call_that_takes_too_long_is_cut_off_and_frees_its_thread(
     server: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

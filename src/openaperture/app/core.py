@@ -15,6 +15,7 @@ from openaperture.config import Settings
 from openaperture.database import Database
 from openaperture.domain.errors import ConfigError
 from openaperture.domain.milestones import MilestoneKind, table_of
+from openaperture.engine.admission import Admission
 from openaperture.engine.decider import Decider, HandOver
 from openaperture.engine.outbox import OutboxWriter
 from openaperture.engine.ports import NoticeWriter, Wire
@@ -63,6 +64,11 @@ class Core:
         )
         owner = self.owner if hand_over else ""
         return Decider(self.store, outbox, self.kinds, self.observer, owner=owner, hand_over=hand_over)
+
+    def admission(self) -> Admission:
+        """Whether new workflows may begin."""
+        limit = self.settings.orchestrator.outbox_limit
+        return Admission(self.store.count_outbox, self.clock, self.observer, limit=limit)
 
     def broker(self) -> Broker:
         """Our own broker; it connects when it is run."""

@@ -12,10 +12,12 @@ from openaperture.engine.orchestrator import Orchestrator
 from openaperture.engine.recorder import Recorder
 from openaperture.engine.relay import PUBLISH_SECONDS, Relay
 from openaperture.engine.senders import NoticeSender, RequestSender, RouteFinder, Sender
+from openaperture.engine.silence import Cautious
 from openaperture.engine.timers import Timers
 from openaperture.ports import Address, Broker, Message, Observer, OutboxRow, RowKind
 from openaperture.runtime.supervisor import Service
 from openaperture.runtime.topology import prepare
+from openaperture.stores.begun import SqlBegun
 from openaperture.worker.command import CommandWorker
 
 
@@ -48,6 +50,8 @@ def build_engine(core: Core, broker: Broker, elsewhere: Elsewhere | None) -> Eng
         core.observer,
         queue=core.settings.queue_name,
         batch=tuning.batch,
+        begun=SqlBegun(core.database),
+        admission=core.admission(),
     )
     timers = Timers(
         core.store,
@@ -109,9 +113,10 @@ def _senders(
         async def deliver(row: OutboxRow, message: Message) -> None:
             await broker.publish(Address(routing_key=row.queue), message, timeout_seconds=PUBLISH_SECONDS)
 
+        careful = Cautious(deliver, core.clock, core.observer, timeout_seconds=PUBLISH_SECONDS)
         return {
-            RowKind.REQUEST: RequestSender(deliver),
-            RowKind.NOTICE: NoticeSender(deliver, core.observer),
+            RowKind.REQUEST: RequestSender(careful),
+            RowKind.NOTICE: NoticeSender(careful, core.observer),
         }
     network = elsewhere.network
     finder = RouteFinder(
@@ -122,10 +127,11 @@ def _senders(
         broker_id=network.broker_id,
         queue_name="workflow_orchestration",
     )
+    careful = Cautious(network.deliver, core.clock, core.observer, timeout_seconds=PUBLISH_SECONDS)
     recording: dict[RowKind, Sender] = {} if recorder is None else {RowKind.RECORD: recorder}
     return {
-        RowKind.REQUEST: RequestSender(network.deliver),
-        RowKind.NOTICE: NoticeSender(network.deliver, core.observer),
+        RowKind.REQUEST: RequestSender(careful),
+        RowKind.NOTICE: NoticeSender(careful, core.observer),
         RowKind.ROUTE: finder,
         **recording,
     }

@@ -13,6 +13,7 @@ from typing import TextIO
 
 import httpx
 
+from openaperture.app.access import gate_of
 from openaperture.app.core import Core
 from openaperture.client import ManagerClient
 from openaperture.engine.decider import Decider
@@ -30,13 +31,13 @@ SESSION_FILE = "manager.json"
 
 
 class Api:
-    """The API over one store, behind one random token."""
+    """The API over one store. This process itself comes in by a random token of its own."""
 
     def __init__(self, core: Core, decider: Decider) -> None:
         self.token = secrets.token_urlsafe(32)
         self.app = create_app(
             Parts(
-                verbs=Verbs(decider, core.store, core.kinds),
+                verbs=Verbs(decider, core.store, core.kinds, admission=core.admission()),
                 revisions=Revisions(core.store),
                 records=core.store,
                 directory=core.directory,
@@ -44,7 +45,7 @@ class Api:
                 request_keys=SqlRequestKeys(core.database),
                 feed=SqlFeed(core.database),
             ),
-            token=self.token,
+            gate=gate_of(core, self.token),
             version=version("openaperture"),
             observer=core.observer,
         )

@@ -1,6 +1,7 @@
 """The Manager's API for the length of one command."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -8,7 +9,9 @@ from openaperture.app.core import open_core
 from openaperture.app.manager import Api, find_running
 from openaperture.app.processes import whole
 from openaperture.client import ManagerClient
+from openaperture.client.kept_tokens import KeptTokens, default_file
 from openaperture.config import Settings
+from openaperture.domain.errors import ConfigError
 from openaperture.observability.logs import open_log
 
 LOG_FILE = "openaperture.log"
@@ -17,7 +20,11 @@ LOG_FILE = "openaperture.log"
 
 @asynccontextmanager
 async def manager_session(settings: Settings) -> AsyncGenerator[ManagerClient]:
-    """The API of the `up` that runs on this data folder, else on the database itself."""
+    """The API of the Manager that the settings name, else of the `up` here, else of the database."""
+    if settings.manager.url is not None:
+        async with ManagerClient(settings.manager.url, _token_for(settings, settings.manager.url)) as client:
+            yield client
+        return
     if (running_up := find_running(settings.data_dir)) is not None:
         async with ManagerClient(running_up.url, running_up.token) as client:
             yield client
@@ -25,6 +32,19 @@ async def manager_session(settings: Settings) -> AsyncGenerator[ManagerClient]:
     log = open_log(settings.data_dir / LOG_FILE)
     async with open_core(settings, log) as core, Api(core, core.decider()).client() as client:
         yield client
+
+
+def _token_for(settings: Settings, url: str) -> str:
+    """That of the settings, else the one that `openaperture login` kept. Raises ConfigError."""
+    if settings.manager.token is not None:
+        return settings.manager.token.get_secret_value()
+    kept = KeptTokens(default_file(os.environ)).find(url)
+    if kept is None:
+        problem = (
+            f'there is no token for the Manager at {url}; run "openaperture login {url}", or set manager.token'
+        )
+        raise ConfigError([problem])
+    return kept
 
 
 @asynccontextmanager

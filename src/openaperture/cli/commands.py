@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openaperture.cli import control_commands, directory_commands
+from openaperture.cli import access_commands, control_commands, directory_commands
 from openaperture.cli.boundary import guard
 from openaperture.cli.exits import ExitCode
 from openaperture.cli.invocation import Invocation, invocation_of
@@ -53,6 +53,7 @@ config_app = typer.Typer(help="Shows and checks the configuration.", no_args_is_
 app.add_typer(config_app, name="config", rich_help_panel="Operation")
 control_commands.add_to(app)
 directory_commands.add_to(app)
+access_commands.add_to(app)
 
 _RELEASES = "Releases"
 _SERVICES = "Services"
@@ -250,8 +251,9 @@ def up(context: typer.Context) -> None:
 
     async def serve(settings: "Settings") -> int:
         from openaperture.app.processes import serve_up
+        from openaperture.cli.greeting import greet
 
-        return await serve_up(settings)
+        return await serve_up(settings, greet)
 
     invocation_of(context).complete(serve)
 
@@ -276,8 +278,9 @@ def manager(context: typer.Context) -> None:
     async def serve(settings: "Settings") -> int:
         _refuse_embedded(settings, "manager")
         from openaperture.app.processes import serve_manager
+        from openaperture.cli.greeting import greet
 
-        return await serve_manager(settings)
+        return await serve_manager(settings, greet)
 
     invocation_of(context).complete(serve)
 

@@ -55,7 +55,7 @@ class Session:
     @property
     def is_driven(self) -> bool:
         """Whether there may be an orchestrator besides this command: else a workflow only stands still."""
-        return self._announced is not None or self._settings.broker != "embedded"
+        return self._announced is not None or _is_elsewhere(self._settings)
 
     async def get_workflow(self, workflow_id: str) -> Workflow:
         return await self._ask(lambda client: client.get_workflow(workflow_id))
@@ -132,7 +132,7 @@ class Session:
 @asynccontextmanager
 async def open_session(settings: Settings) -> AsyncGenerator[Session]:
     """The API for a command that looks or asks, and drives nothing itself."""
-    announced = find_running(settings.data_dir)
+    announced = _find_here(settings)
     async with AsyncExitStack() as stack, manager_session(settings) as client:
         yield Session(client, settings, announced, stack)
 
@@ -140,9 +140,9 @@ async def open_session(settings: Settings) -> AsyncGenerator[Session]:
 @asynccontextmanager
 async def open_driving_session(settings: Settings) -> AsyncGenerator[Session]:
     """The API with something behind it that drives releases: what runs already, else this very process."""
-    announced = find_running(settings.data_dir)
+    announced = _find_here(settings)
     async with AsyncExitStack() as stack:
-        if announced is not None or settings.broker != "embedded":
+        if announced is not None or _is_elsewhere(settings):
             client = await stack.enter_async_context(manager_session(settings))
         else:
             try:
@@ -154,6 +154,16 @@ async def open_driving_session(settings: Settings) -> AsyncGenerator[Session]:
                     raise
                 client = await stack.enter_async_context(manager_session(settings))
         yield Session(client, settings, announced, stack, alone_seconds=UNDRIVEN_SECONDS)
+
+
+def _is_elsewhere(settings: Settings) -> bool:
+    """Whether orchestrators may run that have nothing to do with this data folder."""
+    return settings.broker != "embedded" or settings.manager.url is not None
+
+
+def _find_here(settings: Settings) -> Announced | None:
+    """The process on this data folder, unless the settings name another Manager."""
+    return None if settings.manager.url is not None else find_running(settings.data_dir)
 
 
 async def _soon_running(settings: Settings) -> Announced | None:

@@ -10,6 +10,7 @@ from uuid import uuid4
 import httpx
 import msgspec
 
+from openaperture.client.access import AccessCalls
 from openaperture.client.control import ControlCalls
 from openaperture.client.directory import DirectoryCalls
 from openaperture.client.models import (
@@ -43,6 +44,8 @@ class ManagerClient:
         """Decisions of people, and locks."""
         self.directory = DirectoryCalls(self._transport)
         """Brokers, exchanges, clusters, modules."""
+        self.access = AccessCalls(self._transport)
+        """Tokens, clients and the audit."""
 
     async def __aenter__(self) -> Self:
         return self

@@ -230,15 +230,18 @@ def addressable(*segments: object) -> bool:
 
 
 def what_is_said(body: bytes) -> str:
-    """What the body of a 400 says about the fields, in one short line.
+    """What the body of a 400 or 409 says, in one short line.
 
-    Two shapes: {"errors": [{"message": …}, {field: text}]}, and {field: text or texts} of workflows.
+    Three shapes: {"errors": [{"message": …}, {field: text}]}, {field: text or texts} of workflows, and
+    {"error": {"message": …, …}} of a Manager of ours.
     """
     try:
         said: dict[str, _Said] = parse(body, dict[str, Any])
     except NotAnAnswer:
         return "it does not say why"
-    errors = said.get("errors")
+    errors, ours = said.get("errors"), said.get("error")
+    if isinstance(ours, dict) and "message" in ours:
+        said = {"message": ours["message"]}
     entries = errors if isinstance(errors, list) else [said]
     texts = [text for entry in entries if isinstance(entry, dict) for text in _field_texts(entry)]
     line = " ".join("; ".join(texts).split())

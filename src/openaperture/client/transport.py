@@ -140,14 +140,8 @@ class Transport:
 
     def _refusal(self, response: httpx.Response) -> OpenApertureError:
         status = response.status_code
-        refusal = self._find_error(response) if status == 403 else None
-        if refusal is not None and refusal.code == "not_allowed":
-            return NotAllowed(refusal.message)
         if status in {401, 403}:
-            return AccessRefused(
-                f"the Manager at {self._url} refuses the access token ({status}); "
-                "it may belong to another Manager, or to an earlier run of this one"
-            )
+            return self._no_access(response)
         if status in _PASSING:
             said = self._find_error(response)
             text = said.message if said else f"it answered {status}"
@@ -158,14 +152,27 @@ class Transport:
         match status, error.code:
             case 404, "unknown_workflow":
                 return UnknownWorkflow(error.message)
-            case 409, _:
-                return WrongState(error.message)
+            case 404, "unknown_token" | "unknown_client":
+                return BadInput(error.message)
             case 404, "unknown_entry":
                 return UnknownEntry(error.message)
+            case 409, _:
+                return WrongState(error.message)
             case ((400 | 413 | 415 | 422), _):
                 return BadInput(error.message)
             case _:
                 return self._unusable(response, error.message)
+
+    def _no_access(self, response: httpx.Response) -> OpenApertureError:
+        error = self._find_error(response) if response.status_code == 403 else None
+        if error is None:
+            return AccessRefused(
+                f"the Manager at {self._url} refuses the access token ({response.status_code}); "
+                "it may belong to another Manager, or to an earlier run of this one"
+            )
+        if error.code == "not_allowed":
+            return NotAllowed(error.message)
+        return AccessRefused(f"the Manager at {self._url} refuses this: {error.message}")
 
     def _find_error(self, response: httpx.Response) -> ErrorDetails | None:
         try:

@@ -14,7 +14,15 @@ from openaperture.config.values import MASK, MILESTONE_NAME
 from openaperture.domain.milestones import OnLoss
 
 ENVIRONMENT: Key = ("worker", "environment")
-SECRETS: frozenset[Key] = frozenset({("token_key",), ("oauth_client_secret",), ENVIRONMENT})
+SECRETS: frozenset[Key] = frozenset(
+    {
+        ("token_key",),
+        ("oauth_client_secret",),
+        ("manager", "token"),
+        ("manager", "oidc", "client_secret"),
+        ENVIRONMENT,
+    }
+)
 _LONGEST_VALUE = 80
 _MILESTONES = "milestones"
 
@@ -40,7 +48,7 @@ def known_keys(model: type[BaseModel] = Settings, above: Key = ()) -> Iterator[K
 
 def sections() -> set[Key]:
     """The keys that hold tables."""
-    return {key[:1] for key in known_keys() if len(key) > 1} | {ENVIRONMENT}
+    return {key[:length] for key in known_keys() for length in range(1, len(key))} | {ENVIRONMENT}
 
 
 def key_of(error: ErrorDetails) -> Key:

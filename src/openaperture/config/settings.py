@@ -25,8 +25,10 @@ from openaperture.config.values import (
     Folder,
     Folders,
     HttpUrl,
+    Names,
     Networks,
     Notices,
+    OutboxLimit,
     Port,
     Queue,
     Queues,
@@ -55,6 +57,7 @@ class OrchestratorSettings(Section):
 
     batch: BatchSize = 200
     relay_window: BatchSize = 200
+    outbox_limit: OutboxLimit = 20_000
     poll_seconds: Seconds = 0.5
     grace_seconds: Seconds = 25.0
 
@@ -72,11 +75,55 @@ class WorkerSettings(Section):
     grace_seconds: Seconds = 20.0
 
 
+class OidcSettings(Section):
+    """Login of people at an OpenID Connect provider. Off without an issuer."""
+
+    issuer: HttpUrl | None = None
+    client_id: Text | None = None
+    client_secret: Secret | None = None
+    scopes: Names = ("openid", "profile", "email")
+    name_claim: Text = "preferred_username"
+    role_claim: Text = "groups"
+    group_claim: Text = "groups"
+    viewers: Names = ()
+    operators: Names = ()
+    admins: Names = ()
+
+    def clashes(self) -> Iterator["Clash"]:
+        key = ("manager", "oidc", "issuer")
+        if self.issuer is None:
+            return
+        if _is_open(self.issuer):
+            yield Clash(keys=(key,), text="logins would be read and forged on the way; write https://")
+        if self.client_id is None:
+            yield Clash(
+                keys=(key, (*key[:2], "client_id")), text="the provider has to know us; write client_id as well"
+            )
+        if not (self.viewers or self.operators or self.admins):
+            text = f"nobody could log in; write which values of {self.role_claim} are viewers, operators or admins"
+            yield Clash(keys=(key, (*key[:2], "viewers")), text=text)
+
+
 class ManagerSettings(Section):
-    """Where the Manager's API listens."""
+    """Where the Manager's API listens and who may use it; and which Manager commands talk to."""
 
     host: Text = "127.0.0.1"
     port: Port = 0
+    public_url: HttpUrl | None = None
+    trusted_proxies: Networks = ()
+    token_seconds: Seconds = 3_600.0
+    url: HttpUrl | None = None
+    token: Secret | None = None
+    oidc: OidcSettings = OidcSettings()
+
+    def clashes(self) -> Iterator["Clash"]:
+        yield from self.oidc.clashes()
+        if self.oidc.issuer and self.public_url is None and not is_loopback(self.host):
+            text = "the login service sends browsers back to where it knows us; write manager.public_url as well"
+            yield Clash(keys=(("manager", "oidc", "issuer"), ("manager", "public_url")), text=text)
+        if self.token is not None and self.url is None:
+            text = "it is of no use without the Manager that it is for; write manager.url as well"
+            yield Clash(keys=(("manager", "token"), ("manager", "url")), text=text)
 
 
 class MilestoneSection(Section):
@@ -201,6 +248,7 @@ class Settings(Section):
                 "requests go by the exchanges of our own directory; write broker_id, the id of our broker, as well"
             )
             yield Clash(keys=(("exchange_id",), ("broker_id",)), text=text)
+        yield from self.manager.clashes()
         yield from self._milestone_clashes()
 
     def _milestone_clashes(self) -> Iterator[Clash]:
@@ -222,15 +270,19 @@ class Settings(Section):
     def warnings(self) -> list[str]:
         """Sentences about settings that work and are not safe, or have no effect. They hold no secret."""
         found = list(self._broker_warnings())
-        if not is_loopback(self.manager.host):
+        if not is_loopback(self.manager.host) and not (self.manager.public_url or "").startswith("https:"):
             found.append(
                 f"manager.host is {self.manager.host}: the API is served without encryption beyond this machine; "
-                "put a proxy with TLS in front of it, or write 127.0.0.1"
+                "put a proxy with TLS in front of it and name it in manager.public_url, or write 127.0.0.1"
             )
         found.extend(
             f"{name} sends our credentials without encryption; write https://"
-            for name in ("manager_url", "oauth_login_url")
-            if _is_open(getattr(self, name))
+            for name, url in (
+                ("manager_url", self.manager_url),
+                ("oauth_login_url", self.oauth_login_url),
+                ("manager.url", self.manager.url),
+            )
+            if _is_open(url)
         )
         return found
 

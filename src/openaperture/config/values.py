@@ -128,6 +128,10 @@ def _queues(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_queue(name) for name in _list(value)))
 
 
+def _names(value: object) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_text(name) for name in _list(value)))
+
+
 def _folders(value: object) -> tuple[str, ...]:
     folders = tuple(_text(folder) for folder in _list(value))
     if any(not Path(folder).is_absolute() for folder in folders):
@@ -213,6 +217,7 @@ Text = Annotated[str, BeforeValidator(_text)]
 Folder = Annotated[Path, BeforeValidator(_path)]
 Queue = Annotated[str, BeforeValidator(_queue)]
 Queues = Annotated[tuple[str, ...], BeforeValidator(_queues)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 Folders = Annotated[tuple[str, ...], BeforeValidator(_folders)]
 Networks = Annotated[tuple[str, ...], BeforeValidator(_networks)]
 Environment = Annotated[dict[str, str], BeforeValidator(_environment)]
@@ -224,4 +229,5 @@ Approvers = Annotated[int, _whole(1, 20)]
 Attempts = Annotated[int, _whole(1, 100)]
 Slots = Annotated[int, _whole(1, 256)]
 BatchSize = Annotated[int, _whole(10, 5000)]
+OutboxLimit = Annotated[int, _whole(1, 10_000_000)]
 Port = Annotated[int, _whole(0, 65_535)]

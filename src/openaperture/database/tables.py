@@ -207,6 +207,58 @@ settings = Table(
 )
 """What is generated once per database, such as the key of the attempt tokens."""
 
+clients = Table(
+    "clients",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("secret_hash", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("groups", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("disabled_at", Instant),
+)
+"""Never deleted, so that an id in the audit means one client. `groups` is a JSON array, here and below."""
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("text_hash", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("groups", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("client_id", Text),
+    Column("root", Text),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("used_at", Instant),
+    Column("revoked_at", Instant),
+    Index("tokens_of_subject", "kind", "subject", "created_at"),
+    Index("tokens_expiry", "kind", "expires_at"),
+    Index("tokens_made_with", "root"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", Instant, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("workflow_id", Text),
+    Column("details", Text, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("previous", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+)
+"""Append-only. `seq` has no gaps, and `digest` covers the row and the digest before it: `domain/audit.py`."""
+
 queues = Table("queues", metadata, Column("name", Text, primary_key=True))
 """Declared queues of the embedded broker."""
 

@@ -8,7 +8,7 @@
     │   ├── BadManifest     an openaperture.json that cannot be used
     │   ├── UnknownWorkflow no workflow has this id
     │   ├── UnknownEntry    the messaging directory has no such entry
-    │   ├── Taken           an entry of the directory with this name exists already
+    │   ├── Taken           there is or was one of this name, and may be one only
     │   ├── WrongState      what was asked for does not fit the state of the workflow
     │   └── NotAllowed      whoever asks has no say in that
     ├── MilestoneFailed     what a milestone ran did not succeed: a command, its time limit, its outputs
@@ -18,7 +18,9 @@
     │   │   └── StoreFull   the disk under the store is full
     │   ├── BrokerUnavailable
     │   │   └── Unconfirmed published, but no confirm came: it may or may not have arrived
-    │   └── ManagerUnavailable
+    │   ├── ManagerUnavailable
+    │   ├── Overloaded      too much is under way for anything new to begin
+    │   └── LoginUnavailable the login service of people cannot be reached
     ├── Unroutable          the broker answered: no queue takes this message
     ├── QueueMismatch       a queue exists with other arguments than we need, or does not exist
     ├── RouteRefused        a milestone has nowhere to go; says which of the known conditions it is
@@ -67,7 +69,7 @@ class UnknownEntry(BadInput):
 
 
 class Taken(BadInput):
-    """The messaging directory has such an entry already, and may have one only."""
+    """There is such an entry or client already, or was one, and there may be one only."""
 
 
 class WrongState(BadInput):
@@ -117,6 +119,14 @@ class Unconfirmed(BrokerUnavailable):
 
 class ManagerUnavailable(TryLater):
     """A Manager cannot be reached or cannot answer. What was asked for may or may not have been done."""
+
+
+class Overloaded(TryLater):
+    """So much waits to be sent that nothing new begins. Nothing was done."""
+
+
+class LoginUnavailable(TryLater):
+    """The service at which people log in cannot be reached, or answers nothing that can be used."""
 
 
 class Unroutable(OpenApertureError):

@@ -33,7 +33,7 @@ MOVES: Mapping[State, Mapping[type[e.Event], frozenset[State]]] = {
     },
     State.RUNNING: {
         e.Claimed: frozenset({_R}),
-        e.HeartbeatSeen: frozenset({_R}),
+        e.HeartbeatSeen: frozenset({_R, _H}),
         e.Logged: frozenset({_R}),
         e.Noted: frozenset({_R}),
         e.MilestoneCompleted: _ON_OR_HELD,
@@ -56,6 +56,9 @@ MOVES: Mapping[State, Mapping[type[e.Event], frozenset[State]]] = {
     State.WAITING: {
         e.LocksGranted: _ON,
         e.LockDenied: frozenset({_GONE, _FAIL}),
+        e.HeartbeatSeen: frozenset({_H}),
+        e.MilestoneCompleted: frozenset({_H}),
+        e.MilestoneFailed: frozenset({_H}),
         e.Unsaved: frozenset({_FAIL}),
         e.Woken: _ON,
         e.Voted: _ON,
@@ -88,6 +91,9 @@ MOVES: Mapping[State, Mapping[type[e.Event], frozenset[State]]] = {
         e.LockForced: frozenset({_H}),
     },
     State.PAUSED: {
+        e.HeartbeatSeen: frozenset({_H}),
+        e.MilestoneCompleted: frozenset({_H}),
+        e.MilestoneFailed: frozenset({_H}),
         e.Unsaved: frozenset({_FAIL}),
         e.CancelRequested: frozenset({_GONE}),
         e.ResumeRequested: _ON,

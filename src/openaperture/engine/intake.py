@@ -33,6 +33,17 @@ class Item:
     seed: Workflow | None = None
     """What to begin with if the workflow is not known yet."""
 
+    @property
+    def begins(self) -> bool:
+        """Whether it asks for a workflow to begin, rather than to go on."""
+        match self.event:
+            case e.StartRequested():
+                return True
+            case e.HandedOver(step=step):
+                return step is None
+            case _:
+                return False
+
 
 def item_of(
     message: m.StartMessage | m.OriginalMessage | m.AnyCallback, message_id: str | None, mint: TokenMint

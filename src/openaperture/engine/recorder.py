@@ -96,6 +96,10 @@ class Recorder:
         except UnknownWorkflow as exc:
             return await self._give_up(workflow, f"the Manager does not know this workflow any more ({exc})")
         except BadInput as exc:
+            if may_be_cancelled and await self._is_cancelled_there(workflow_id):
+                # Somebody did so since we looked, and the Manager stands by it.
+                await self._apply(workflow_id, CancelRequested(by=BY))
+                return None
             return await self._give_up(workflow, f"the Manager refuses to record this workflow: {exc}")
         return await self._settle(workflow)
 

@@ -11,6 +11,7 @@ from openaperture.domain.milestones import MilestoneKind
 from openaperture.domain.moves import MOVES, accepts
 from openaperture.domain.releases import Release
 from openaperture.domain.workflow import State, Workflow
+from openaperture.engine.admission import Admission
 from openaperture.engine.decider import Decider, Outcome
 from openaperture.engine.intake import Item
 from openaperture.ports import Records
@@ -31,7 +32,16 @@ class Verbs:
     `by` is who asks, for the history of the workflow.
     """
 
-    def __init__(self, decider: Decider, records: Records, kinds: Mapping[str, MilestoneKind]) -> None:
+    def __init__(
+        self,
+        decider: Decider,
+        records: Records,
+        kinds: Mapping[str, MilestoneKind],
+        *,
+        admission: Admission | None = None,
+    ) -> None:
+        """While `admission` is closed, nothing is started."""
+        self._admission = admission
         self._decider = decider
         self._records = records
         self.kinds = kinds
@@ -53,7 +63,9 @@ class Verbs:
         return chosen
 
     async def start(self, workflow_id: str, by: str) -> Workflow:
-        """Run a created workflow."""
+        """Run a created workflow. Raises TryLater while nothing new may begin."""
+        if self._admission is not None:
+            await self._admission.require()
         return await self._apply(workflow_id, e.StartRequested(by=by))
 
     async def repeat(
@@ -75,6 +87,8 @@ class Verbs:
         seed = successor_of(ended, repeat, chosen, by, milestone=milestone, newest=newest)
         known = await self._records.find_workflow(chosen)
         if known is None:
+            if self._admission is not None:
+                await self._admission.require()
             # Both or neither: it is never stored without being started.
             events = (e.Created(), e.StartRequested(by=by))
             await self._decide(*(Item(workflow_id=chosen, event=event, seed=seed) for event in events))

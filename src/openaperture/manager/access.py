@@ -1,60 +1,115 @@
-"""Who may do what. Everything is refused but what is public by its exact path or comes with the token."""
+"""Who may do what: decided here, before anything of a request but its head is read."""
 
-import re
-from hashlib import sha256
-from hmac import compare_digest
+from collections.abc import Mapping
+from typing import Any
 
-from fastapi import Request
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from openaperture.manager.refusals import refuse
+from openaperture.domain.access import Identity
+from openaperture.domain.errors import OpenApertureError
+from openaperture.manager.identities import Grant, Identities
+from openaperture.manager.peers import Peers
+from openaperture.manager.policy import Policies, Policy, find_route
+from openaperture.manager.refusals import refuse, refuse_for
+from openaperture.ports import Observer
 
-PUBLIC = frozenset({"/status"})
-"""Exact paths: no prefix or suffix ever decides."""
-IDENTITY = "local"
-"""Who the holder of the token is, in the history of workflows. There is one token, so one identity."""
-
-_BEARER = re.compile(r"\s*(?:oauth\s+)?bearer\s+(?:access_token=)?(\S+)\s*", re.IGNORECASE)
-"""Also as the original's clients write it: `Bearer access_token=...`."""
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+"""RFC 9110, 9.2.1: they change nothing."""
 
 
 class Access:
-    """Middleware: puts the identity into the state of the request, or answers 401."""
+    """Middleware: puts who asks into the state of the request, or refuses."""
 
-    def __init__(self, app: ASGIApp, *, token: str) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        identities: Identities,
+        policies: Policies,
+        peers: Peers,
+        observer: Observer | None,
+    ) -> None:
         self._app = app
-        self._digest = _digest(token)
+        self._identities = identities
+        self._policies = policies
+        self._peers = peers
+        self._observer = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        known = self._is_known(Headers(scope=scope))
-        scope.setdefault("state", {})["identity"] = IDENTITY if known else None
-        if known or scope["path"] in PUBLIC:
-            await self._app(scope, receive, send)
-            return
+        try:
+            refusal = await self._judge(scope)
+        except OpenApertureError as exc:
+            refusal = refuse_for(exc)
+        await (refusal or self._app)(scope, receive, send)
+
+    async def _judge(self, scope: Scope) -> Response | None:
+        """The refusal; None lets the request on. What exists is told to those alone whom we know."""
+        headers = Headers(scope=scope)
+        state: dict[str, Any] = scope.setdefault("state", {})
+        grant = state["grant"] = await self._identities.identify(headers)
+        found = find_route(scope["app"].routes, scope)
+        policy = self._enter(state, found, scope["method"])
+        if grant is None and (found is None or policy is None or policy.minimum is not None):
+            return self._unknown(scope)
+        if found is not None and not (policy and policy.allows(grant.identity if grant else None)):
+            return _forbidden(scope["method"], found[0].path, grant, policy)
+        if scope["method"] not in SAFE_METHODS and not self._is_own_idea(scope, headers, grant):
+            text = "the request comes from a page of another site, and is not carried out"
+            return refuse(403, "foreign_origin", text)
+        return None
+
+    def _enter(
+        self, state: dict[str, Any], found: tuple[APIRoute, Mapping[str, str]] | None, method: str
+    ) -> Policy | None:
+        if found is None:
+            return None
+        state["path_params"] = found[1]
+        policy = state["policy"] = self._policies.of(found[0], method)
+        return policy
+
+    def _unknown(self, scope: Scope) -> Response:
+        if self._observer is not None:
+            address = self._peers.address_of(scope)
+            self._observer.emit("access.refused", address=address, method=scope["method"], path=scope["path"])
         text = 'a valid access token is needed; send it as "Authorization: Bearer <token>"'
-        await refuse(401, "unauthorized", text, headers={"www-authenticate": "Bearer"})(scope, receive, send)
+        return refuse(401, "unauthorized", text, headers={"www-authenticate": "Bearer"})
 
-    def _is_known(self, headers: Headers) -> bool:
-        given = headers.getlist("authorization")
-        shown = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
-        # Digests have one length, so the time that the comparison takes says nothing of the token.
-        return shown is not None and compare_digest(_digest(shown[1]), self._digest)
+    def _is_own_idea(self, scope: Scope, headers: Headers, grant: Grant | None) -> bool:
+        """Whether no foreign page is behind it. Programs send no Origin; with a cookie there has to be proof."""
+        origin = headers.get("origin")
+        if origin is not None:
+            return origin == self._peers.origin_of(scope)
+        return grant is None or not grant.by_cookie or headers.get("sec-fetch-site") == "same-origin"
 
 
-def identity_of(request: Request) -> str | None:
-    """Who asks; None when nobody showed a token."""
-    identity: str | None = request.state.identity
-    return identity
+def _forbidden(method: str, path: str, grant: Grant | None, policy: Policy | None) -> Response:
+    who = f'"{grant.identity.name}" is {grant.identity.role}' if grant else "nobody is known"
+    needed = f"needs the role {policy.minimum}" if policy and policy.minimum else "is open to nobody"
+    return refuse(403, "forbidden", f"{method} {path} {needed}, and {who}; ask an admin for a token that has it")
 
 
 def name_in(scope: Scope) -> str | None:
     """Who asks, for what stands before the routes; None when nobody is known."""
-    identity: str | None = scope.get("state", {}).get("identity")
-    return identity
+    grant: Grant | None = scope.get("state", {}).get("grant")
+    return None if grant is None else grant.identity.name
+
+
+def grant_of(request: Request) -> Grant | None:
+    """Who asks and by what; None when nobody showed a good token."""
+    grant: Grant | None = request.state.grant
+    return grant
+
+
+def identity_of(request: Request) -> Identity | None:
+    """Who asks; None when nobody showed a good token."""
+    grant = grant_of(request)
+    return None if grant is None else grant.identity
 
 
 def name_of(request: Request) -> str:
@@ -62,8 +117,4 @@ def name_of(request: Request) -> str:
     identity = identity_of(request)
     if identity is None:
         raise AssertionError(f"{request.url.path} is not public, and nobody is known")
-    return identity
-
-
-def _digest(token: str) -> bytes:
-    return sha256(token.encode()).digest()
+    return identity.name

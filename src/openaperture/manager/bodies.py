@@ -1,6 +1,7 @@
 """Bodies are read here, within bounds and strictly, before any route sees them."""
 
 import asyncio
+from collections.abc import Collection
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,10 +32,15 @@ class Gone(Exception):
 
 
 class Bodies:
-    """Middleware: hands on a body that is JSON, of a size and a depth that we take."""
+    """Middleware: hands on a body that is JSON, of a size and a depth that we take.
 
-    def __init__(self, app: ASGIApp) -> None:
+    What was sent is left in the state of the request, for the audit.
+    """
+
+    def __init__(self, app: ASGIApp, *, forms: Collection[str]) -> None:
+        """`forms` are the exact paths that take an HTML form as well."""
         self._app = app
+        self._forms = forms
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] in _WITHOUT_BODY:
@@ -42,7 +48,7 @@ class Bodies:
             return
         try:
             body = await _read(receive)
-            _check(body, Headers(scope=scope))
+            scope["state"]["sent"] = _parsed(body, Headers(scope=scope), forms=scope["path"] in self._forms)
         except Gone:
             return
         except Refused as exc:
@@ -74,15 +80,16 @@ async def _read(receive: Receive) -> bytes:
     return bytes(body)
 
 
-def _check(body: bytes, headers: Headers) -> None:
-    if not body:
-        return
+def _parsed(body: bytes, headers: Headers, *, forms: bool) -> object:
+    """What the body says; None for none, and for a form, which its route reads."""
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not body or (forms and kind == "application/x-www-form-urlencoded"):
+        return None
     if kind != "application/json":
         text = f'the body is "{kind[:100]}"; send JSON, with the header "Content-Type: application/json"'
         raise Refused(415, "unsupported_media_type", text)
     try:
-        json.parse(body)
+        return json.parse(body)
     except BadMessage as exc:
         raise Refused(400, "bad_request", f"the body cannot be used: {exc}") from exc
 

@@ -2,6 +2,7 @@
 
 from fastapi import FastAPI, Request, Response
 
+from openaperture.domain.access import Role
 from openaperture.domain.errors import BadInput
 from openaperture.manager.access import identity_of
 from openaperture.manager.answers import answer, done
@@ -83,4 +84,5 @@ class BrokerRoutes:
 
 def _may_connect(request: Request) -> bool:
     """Whether whoever asks connects to brokers: an orchestrator, a worker, or who looks after them."""
-    return identity_of(request) is not None
+    identity = identity_of(request)
+    return identity is not None and identity.role in {Role.WORKER, Role.ADMIN}

@@ -2,11 +2,12 @@
 
 from fastapi import FastAPI, Request, Response
 
+from openaperture.domain.access import Role
 from openaperture.domain.decide.approvals import EVERYTHING
 from openaperture.domain.events import Resolution, Resolved, Voted
 from openaperture.domain.lineage import Repeat
 from openaperture.domain.workflow import Workflow
-from openaperture.manager.access import name_of
+from openaperture.manager.access import identity_of, name_of
 from openaperture.manager.answers import answer
 from openaperture.manager.explain import explain
 from openaperture.manager.follow import Follower
@@ -124,6 +125,9 @@ class ControlRoutes:
         return await self._presenter.show(made, status=201, location=f"/workflows/{made.id}")
 
 
-def _groups_of(_: Request) -> frozenset[str]:
-    """What whoever asks is a member of, for votes."""
-    return frozenset({EVERYTHING})
+def _groups_of(request: Request) -> frozenset[str]:
+    """What whoever asks is a member of, for votes: an admin of everything."""
+    identity = identity_of(request)
+    if identity is None:
+        return frozenset()
+    return frozenset({EVERYTHING}) if identity.role is Role.ADMIN else identity.groups

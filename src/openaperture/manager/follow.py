@@ -14,9 +14,9 @@ import msgspec
 
 from openaperture.client.models import Event, EventPage, LogChunk, LogPage
 from openaperture.domain.errors import UnknownWorkflow
-from openaperture.domain.workflow import TERMINAL, Workflow
+from openaperture.domain.workflow import TERMINAL, State, Workflow
 from openaperture.manager.views import chunk_of, event_of
-from openaperture.ports import ALL_LOGS, HistoryEntry, LogFilter, Records, StoredLog
+from openaperture.ports import ALL_LOGS, ForeignRecords, HistoryEntry, LogFilter, Records, StoredLog
 
 MAX_WAIT_SECONDS = 30.0
 FIRST_PAUSE_SECONDS = 0.05
@@ -45,8 +45,9 @@ class _Seen(Generic[T]):
 class Follower:
     """Pages of events and output of one workflow, waited for if asked."""
 
-    def __init__(self, records: Records, stopping: asyncio.Event) -> None:
+    def __init__(self, records: Records, foreign: ForeignRecords, stopping: asyncio.Event) -> None:
         self._records = records
+        self._foreign = foreign
         self._stopping = stopping
 
     async def get_workflow(self, workflow_id: str) -> Workflow:
@@ -58,8 +59,15 @@ class Follower:
             )
         return workflow
 
+    async def has_ended(self, workflow: Workflow) -> bool:
+        """Also when it ran elsewhere: for our engine such a one never began."""
+        if workflow.state is not State.CREATED:
+            return workflow.ended
+        record = (await self._foreign.find_foreign([workflow.id])).get(workflow.id, {})
+        return bool(record.get("workflow_completed"))
+
     async def list_events(self, workflow_id: str, span: Span, gone: Gone) -> EventPage:
-        ended = (await self.get_workflow(workflow_id)).ended
+        ended = await self.has_ended(await self.get_workflow(workflow_id))
 
         async def look() -> _Seen[HistoryEntry]:
             # The end is an event itself, written with the state: nothing else need be asked for.
@@ -75,7 +83,7 @@ class Follower:
     async def list_logs(self, workflow_id: str, span: Span, gone: Gone, wanted: LogFilter = ALL_LOGS) -> LogPage:
         async def look() -> _Seen[StoredLog]:
             # First the state: output that is older than the end cannot be missed then.
-            ended = (await self.get_workflow(workflow_id)).ended
+            ended = await self.has_ended(await self.get_workflow(workflow_id))
             rows = await self._records.list_logs(workflow_id, wanted, after=span.after, limit=span.limit)
             return _Seen(rows, ended)
 

@@ -23,7 +23,7 @@ from openaperture.domain.errors import OpenApertureError, StoreUnavailable
 from openaperture.manager.access import name_in
 from openaperture.manager.answers import HEADERS
 from openaperture.manager.refusals import refuse, refuse_for
-from openaperture.ports import Begun, KeptAnswer, Observer, RequestKeys
+from openaperture.ports import KeptAnswer, KnownKey, Observer, RequestKeys
 
 MAX_CHARACTERS = 255
 _NAMESPACE = UUID("5e0a7c1e-2f4b-4c55-9d0b-6f1f6a3b7f10")
@@ -72,7 +72,7 @@ class Idempotency:
             else:
                 await self._do(key, begun, scope, _given(body, receive), send)
 
-    async def _do(self, key: str, begun: Begun, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _do(self, key: str, begun: KnownKey, scope: Scope, receive: Receive, send: Send) -> None:
         scope["state"]["new_workflow_id"] = str(uuid5(_NAMESPACE, f"{key} {begun.at.isoformat()}"))
         answered = _Recorder()
         await self._app(scope, receive, answered)

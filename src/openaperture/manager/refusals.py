@@ -9,8 +9,10 @@ from starlette.exceptions import HTTPException
 from openaperture.client.models import ErrorAnswer, ErrorDetails, Problem
 from openaperture.domain.errors import (
     BadInput,
+    LoginUnavailable,
     NotAllowed,
     OpenApertureError,
+    Overloaded,
     StoreFull,
     StoreUnavailable,
     Taken,
@@ -23,6 +25,8 @@ from openaperture.manager.plans import BadPlan
 
 RETRY_SECONDS = 2
 """What we tell clients to wait when the database is away."""
+OVERLOAD_SECONDS = 15
+"""The same when nothing new begins because too much is under way."""
 
 
 def refuse(
@@ -44,30 +48,42 @@ def refuse(
 
 def refuse_for(error: OpenApertureError) -> Response:
     """What an error of ours is to a client. What the database says stays with us."""
+    if isinstance(error, BadInput):
+        return _refuse_input(error)
     retry = {"retry-after": str(RETRY_SECONDS)}
     match error:
-        case UnknownWorkflow():
-            return refuse(404, "unknown_workflow", str(error))
-        case UnknownEntry():
-            return refuse(404, "unknown_entry", str(error))
-        case Taken():
-            return refuse(409, "taken", str(error))
-        case NotAllowed():
-            return refuse(403, "not_allowed", str(error))
-        case BadPlan():
-            return refuse(400, "bad_request", str(error), problems=error.problems)
-        case WrongState():
-            return refuse(409, "wrong_state", str(error))
-        case BadInput():
-            return refuse(400, "bad_request", str(error))
+        case Overloaded():
+            return refuse(503, "overloaded", str(error), headers={"retry-after": str(OVERLOAD_SECONDS)})
         case StoreFull():
             return refuse(503, "unavailable", "the Manager's database has no room left; free some", headers=retry)
         case StoreUnavailable():
             text = "the Manager's database does not answer right now; try again"
             return refuse(503, "unavailable", text, headers=retry)
+        case LoginUnavailable():
+            return refuse(503, "unavailable", str(error), headers=retry)
         case _:
             # None that a request should cause: for the boundary, which answers 500.
             raise error
+
+
+def _refuse_input(error: BadInput) -> Response:
+    """What is the sender's fault."""
+    text = str(error)
+    match error:
+        case UnknownWorkflow():
+            return refuse(404, "unknown_workflow", text)
+        case UnknownEntry():
+            return refuse(404, "unknown_entry", text)
+        case Taken():
+            return refuse(409, "taken", text)
+        case NotAllowed():
+            return refuse(403, "not_allowed", text)
+        case WrongState():
+            return refuse(409, "wrong_state", text)
+        case BadPlan():
+            return refuse(400, "bad_request", text, problems=error.problems)
+        case _:
+            return refuse(400, "bad_request", text)
 
 
 def refuse_problems(problems: Sequence[Problem]) -> Response:

@@ -15,20 +15,24 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 5.0
 """How long requests may take to finish when the server stops."""
+HEAD_SECONDS = 10.0
+"""How long the head of a request may take to arrive."""
+MAX_CONNECTIONS = 1_000
+"""Further ones are answered with 503 at once: what is open must not use up the process."""
 _BACKLOG = 1_024
 
 
 class ManagerServer:
     """Serves an app of `create_app`. Clients may connect from the constructor on; they wait for `run`."""
 
-    def __init__(self, app: "FastAPI", *, host: str, port: int) -> None:
+    def __init__(self, app: "FastAPI", *, host: str, port: int, head_seconds: float = HEAD_SECONDS) -> None:
         """Bind. `port` 0 takes a free one. Raises ConfigError."""
         self._stopping: asyncio.Event = app.state.stopping
         self._feed: Feed = app.state.feed
         self._socket = _bound(host, port)
         self.url = _url_of(host, self._socket.getsockname()[1])
         """Where this host reaches it."""
-        self._server = _server_of(app)
+        self._server = _server_of(app, head_seconds)
         self._down = asyncio.Event()
         self._running = False
 
@@ -66,9 +70,16 @@ class ManagerServer:
             connection.shutdown()
 
 
-def _server_of(app: "FastAPI") -> "uvicorn.Server":
+def _server_of(app: "FastAPI", head_seconds: float) -> "uvicorn.Server":
     # Here, because a command that needs no server need not wait for the import.
     import uvicorn  # noqa: PLC0415
+
+    from openaperture.manager.patience import BoundedH11Protocol  # noqa: PLC0415 - it imports the server too
+
+    class Protocol(BoundedH11Protocol):
+        """With the patience of this server."""
+
+    Protocol.head_seconds = head_seconds
 
     class Server(uvicorn.Server):
         """Leaves the signals to the supervisor of the process."""
@@ -79,7 +90,8 @@ def _server_of(app: "FastAPI") -> "uvicorn.Server":
 
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=Protocol,
+        limit_concurrency=MAX_CONNECTIONS,
         ws="none",
         lifespan="off",
         log_config=None,

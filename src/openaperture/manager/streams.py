@@ -67,7 +67,9 @@ class Streams:
         workflow = await self._follower.get_workflow(workflow_id)
         seen = _last_seen(request)
         last_id = after if seen is None else seen
-        if workflow.ended and not await self._records.list_entries(workflow_id, after=last_id, limit=1):
+        if await self._follower.has_ended(workflow) and not await self._records.list_entries(
+            workflow_id, after=last_id, limit=1
+        ):
             return Response(status_code=204, headers=HEADERS)
         return self._opened(request, workflow, last_id)
 
@@ -101,7 +103,7 @@ class Streams:
         await self._feed.placed()
         last_id = self._feed.position if last_id is None else last_id
         subscription.missed = True
-        ended = workflow is not None and workflow.ended
+        ended = workflow is not None and await self._follower.has_ended(workflow)
         while not subscription.closed:
             entries: Sequence[FeedEntry]
             if subscription.missed or ended:

@@ -99,7 +99,8 @@ def _original_fields(workflow: Workflow, until: datetime) -> dict[str, Any]:
         "elapsed_workflow_time": _elapsed(workflow.started_at, until),
         "workflow_duration": _elapsed(workflow.started_at, until) if workflow.ended else None,
         "workflow_step_durations": dict(workflow.step_durations),
-        "workflow_error": workflow.state in {State.FAILED, State.CANCELLED},
+        # From the moment of a cancel on: builders of the original look for it while they work.
+        "workflow_error": workflow.state in {State.FAILED, State.CANCELLED, State.CANCELLING},
         "workflow_completed": workflow.ended,
         "inserted_at": _rfc1123(workflow.created_at),
         "updated_at": _rfc1123(max(filter(None, instants), default=None)),

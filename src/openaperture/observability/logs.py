@@ -12,10 +12,11 @@ from typing import Any, TextIO, cast
 
 import structlog
 
-QUIET = frozenset({"batch.settled", "milestone.note", "pool.passed_over"})
+QUIET = frozenset({"access.refused", "batch.settled", "milestone.note", "pool.passed_over"})
 """Events that are too many for a log at its usual level."""
 WARNINGS = frozenset(
     {
+        "admission.closed",
         "answer.unreadable",
         "answer.unsent",
         "approval.rejected",
@@ -48,6 +49,7 @@ WARNINGS = frozenset(
         "orchestrator.waiting",
         "pool.failed_over",
         "process.forced",
+        "queue.silent",
         "record.deferred",
         "record.unwatched",
         "relay.unsettled",
@@ -67,6 +69,7 @@ WARNINGS = frozenset(
 )
 ERRORS = frozenset(
     {
+        "audit.unwritten",
         "command.crashed",
         "decision.failed",
         "decision.refused",

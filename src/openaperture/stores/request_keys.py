@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from openaperture.database import Database
 from openaperture.database.tables import request_keys
-from openaperture.ports import Begun, KeptAnswer
+from openaperture.ports import KeptAnswer, KnownKey
 from openaperture.stores.moment import Moment, process_time
 from openaperture.stores.rows import json_text
 
@@ -30,7 +30,7 @@ class SqlRequestKeys:
         self._insert = postgresql.insert if database.dialect == "postgresql" else sqlite.insert
         self._moment = Moment(process_time if now is None and database.dialect == "sqlite" else now)
 
-    async def begin(self, key: str, request: str) -> Begun:
+    async def begin(self, key: str, request: str) -> KnownKey:
         before = self._moment.after(-KEPT_SECONDS)
         oldest = select(_row.key).where(_row.at < before).order_by(_row.at).limit(FORGOTTEN_AT_ONCE)
         forget = delete(request_keys).where(_row.key.in_(oldest.scalar_subquery()))
@@ -38,7 +38,7 @@ class SqlRequestKeys:
         new = self._insert(request_keys).values(key=key, request=request, at=self._moment.now())
         stored = select(request_keys).where(_row.key == key)
 
-        def write_down(connection: Connection) -> Begun:
+        def write_down(connection: Connection) -> KnownKey:
             connection.execute(forget)
             connection.execute(forget_this)
             connection.execute(new.on_conflict_do_nothing())
@@ -46,7 +46,7 @@ class SqlRequestKeys:
             answer = None
             if row.status is not None:
                 answer = KeptAnswer(status=row.status, headers=_headers_decoder.decode(row.headers), body=row.body)
-            return Begun(request=row.request, at=row.at, answer=answer)
+            return KnownKey(request=row.request, at=row.at, answer=answer)
 
         return await self._database.write(write_down)
 

@@ -65,6 +65,11 @@ class Context:
         return self.request.inputs
 
     @property
+    def locks(self) -> Mapping[str, int]:
+        """Locks that the workflow has: name -> token, which grows each time that the lock is given."""
+        return self.request.locks
+
+    @property
     def cancelled(self) -> bool:
         """Whether the attempt has to stop. A handler in a thread looks at it; an async one is cancelled."""
         return self._cancelled.is_set()

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import typer.main
 
+from openaperture.cli.access_commands import RoleName
 from openaperture.cli.commands import app
 from openaperture.cli.exits import ExitCode
 from openaperture.cli.options import StateName
+from openaperture.domain.access import Role
 from openaperture.domain.workflow import State
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "cli.md"
@@ -44,6 +46,7 @@ def commands() -> Iterator[tuple[str, Any]]:
     return walk("", typer.main.get_command(app))
 
 
+DIRECTORY = ("brokers", "exchanges", "clusters", "modules")
 NAMES = [name for name, _ in commands()]
 
 
@@ -57,7 +60,12 @@ def section_of(name: str) -> str:
 
 def test_the_commands_are_those_that_we_promise() -> None:
     assert set(NAMES) == {
-        *("run", "submit", "list", "show", "watch", "logs", "cancel", "resolve"),
+        *("run", "submit", "list", "show", "watch"),
+        *("explain", "cancel", "pause", "resume", "retry", "rerun", "again", "approve", "reject", "resolve"),
+        *("events", "logs", "locks list", "locks release", "db upgrade"),
+        *(f"{kind} {verb}" for kind in DIRECTORY for verb in ("list", "add", "remove")),
+        *("login", "logout", "tokens list", "tokens create", "tokens revoke"),
+        *("clients list", "clients add", "clients disable", "audit list", "audit verify"),
         *("up", "orchestrator", "manager", "worker", "config show", "config check", "bench", "version"),
     }
 
@@ -76,7 +84,9 @@ def test_every_command_is_documented_with_all_its_options(name: str) -> None:
 
 def test_the_reference_names_no_command_and_no_option_that_does_not_exist() -> None:
     text = REFERENCE.read_text(encoding="utf-8")
-    assert set(re.findall(r"^### `openaperture ((?:config )?[a-z]+)", text, re.MULTILINE)) == set(NAMES)
+    groups = "|".join({name.partition(" ")[0] for name in NAMES if " " in name})
+    named = re.findall(rf"^### `openaperture ((?:(?:{groups}) )?[a-z]+)", text, re.MULTILINE)
+    assert sorted(named) == sorted(NAMES)
     group = typer.main.get_command(app)
     known = {option for _, command in [*commands(), ("", group)] for p in command.params for option in p.opts}
     assert set(re.findall(r"`(--[a-z-]+)", text)) <= {*known, "--help"}
@@ -91,6 +101,10 @@ def test_every_exit_code_is_documented() -> None:
 
 def test_the_states_to_filter_by_are_those_that_there_are() -> None:
     assert [name.value for name in StateName] == [state.value for state in State]
+
+
+def test_the_roles_to_choose_from_are_those_that_there_are() -> None:
+    assert [name.value for name in RoleName] == [role.value for role in Role]
 
 
 def test_what_help_needs_is_light() -> None:

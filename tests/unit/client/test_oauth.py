@@ -57,6 +57,7 @@ def test_a_url_that_cannot_be_used_or_would_show_a_secret_is_refused(url: str) -
     ("life_seconds", "serves_seconds"),
     [(3600, 3570), (150, 120), (100, 70), (60, 30), (33, 3), (10, 8), (0.5, 0.4)],
 )
+@pytest.mark.fault("F53")
 async def test_a_token_serves_until_30_s_before_its_end_or_for_four_fifths_of_a_short_life(
     life_seconds: float, serves_seconds: float
 ) -> None:
@@ -70,6 +71,7 @@ async def test_a_token_serves_until_30_s_before_its_end_or_for_four_fifths_of_a_
     assert (await source.token()).text == "T2"
 
 
+@pytest.mark.fault("F53")
 async def test_the_life_of_a_token_counts_from_before_the_request() -> None:
     login, clock = Login(100), StepClock()
     login.gate.clear()
@@ -93,6 +95,7 @@ async def test_callers_at_the_same_time_make_one_request() -> None:
     assert login.asked == 1
 
 
+@pytest.mark.fault("F52")
 async def test_a_storm_of_401s_makes_one_renewal() -> None:
     login = Login()
     source = tokens_of(login, StepClock())

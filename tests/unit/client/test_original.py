@@ -191,6 +191,7 @@ async def test_a_put_to_a_deleted_workflow_says_so() -> None:
             "Validation failed; type: missing",
         ),
         (b'{"errors": "?"}', "errors: ?"),
+        (b'{"error": {"code": "wrong_state", "message": "it has ended"}}', "/workflows/" + ID + ": it has ended"),
         (b"Bad Request", "it does not say why"),
         (b'{"x": "' + b"y" * 5_000 + b'"}', "…"),
     ],
@@ -219,6 +220,7 @@ async def test_a_400_says_which_fields_are_wrong_and_is_short(body: bytes, said:
     ],
     ids=lambda body: repr(body[:60]),
 )
+@pytest.mark.fault("F56")
 async def test_what_no_manager_says_is_not_believed(body: bytes) -> None:
     with pytest.raises(UnusableAnswer, match="check that manager_url is that of a Manager"):
         await manager_of(Played(httpx.Response(200, content=body))).find_exchange(1)
@@ -261,6 +263,7 @@ async def test_a_401_is_answered_with_one_new_token() -> None:
     assert login.asked == 2
 
 
+@pytest.mark.fault("F52")
 async def test_fifty_401s_at_once_make_one_renewal() -> None:
     login = Login()
 
@@ -289,6 +292,7 @@ async def test_a_manager_that_refuses_new_tokens_too_ends_in_a_sentence() -> Non
     assert "T2" not in "".join(traceback.format_exception(caught.value))
 
 
+@pytest.mark.fault("F52", "F53")
 async def test_a_put_is_sent_again_after_a_401() -> None:
     played = Played(httpx.Response(401), httpx.Response(204))
     await manager_of(played).put_workflow(ID, {"id": ID})
@@ -337,6 +341,7 @@ async def test_a_question_is_asked_three_times(trouble: httpx.Response | Excepti
     ],
     ids=str,
 )
+@pytest.mark.fault("F55")
 async def test_a_put_is_repeated_only_when_it_was_certainly_not_done(
     trouble: httpx.Response | Exception, tries: int
 ) -> None:
@@ -355,6 +360,7 @@ async def test_an_event_that_may_be_there_twice_is_not_told_again_after_a_timeou
     assert len(played.requests) == 1
 
 
+@pytest.mark.fault("F54")
 async def test_a_pause_that_the_manager_asks_for_is_kept_by_everybody() -> None:
     clock = StepClock()
     busy = httpx.Response(429, headers={"retry-after": "3"})
@@ -366,6 +372,7 @@ async def test_a_pause_that_the_manager_asks_for_is_kept_by_everybody() -> None:
     assert len(played.requests) == 3
 
 
+@pytest.mark.fault("F54")
 async def test_a_long_pause_is_left_to_the_caller_and_capped() -> None:
     clock = StepClock()
     played = Played(httpx.Response(503, headers={"retry-after": "86400"}), httpx.Response(200, json=EXCHANGE))
@@ -471,6 +478,7 @@ async def test_the_original_would_recognise_every_header() -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.fault("F56")
 async def test_a_token_does_not_follow_a_redirect(status: int) -> None:
     with serving() as elsewhere, serving() as wire:
         wire.respond = lambda handler: _respond(handler, status, {}, Location=f"{elsewhere.url}/messaging")

@@ -53,6 +53,30 @@ def test_a_cancel_is_over_when_the_worker_stays_silent() -> None:
     assert late.workflow.state is State.CANCELLED
 
 
+# ------------------------------------------------------------------------------- a restored database
+
+
+@pytest.mark.fault("F46")
+@pytest.mark.parametrize("told", ["completed", "failed", "alive"])
+def test_an_answer_to_what_the_database_has_forgotten_holds_the_workflow(told: str) -> None:
+    run = Machine("build", "deploy")
+    before_the_loss = run.workflow
+    run.complete("build")
+    run.claim("deploy")
+    key, worker = run.attempt("deploy").key, "worker-deploy"
+    answers: dict[str, e.Event] = {
+        "completed": e.MilestoneCompleted(key=key, worker=worker),
+        "failed": e.MilestoneFailed(key=key, worker=worker, message="no"),
+        "alive": e.HeartbeatSeen(key=key, worker=worker, reply_to="deploy.answers"),
+    }
+    run.workflow = before_the_loss
+    decision = run.tell(answers[told])
+    assert (run.state, run.told, decision.answers) == (State.HELD, ["workflow.held"], ())
+    assert "restored without its last commits" in run.workflow.reason
+    run.tell(e.Resolved(resolution=e.Resolution.WORKED, by="eve"))
+    assert run.asked == ["deploy"]
+
+
 # ------------------------------------------------------------------------------------------- pause
 
 
@@ -183,6 +207,23 @@ def test_a_lock_is_kept_for_what_follows_a_failure() -> None:
     run.fail("deploy")
     assert (run.asked, run.decision.locks) == (["rollback"], ())
     assert run.complete("rollback").locks == (FreeLocks(names=(PROD,)),)
+
+
+def test_what_follows_a_failure_needs_the_lock_where_it_may_do_harm() -> None:
+    run = locked("build", "deploy", locks_from="deploy", on_failure=("clean", "deploy_oa"))
+    run.fail("build")
+    assert run.asked == ["clean"]
+    run.complete("clean")
+    assert (run.state, run.asked) == (State.WAITING, [])
+    run.tell(e.LocksGranted(tokens={PROD: 1}))
+    assert run.asked == ["deploy_oa"]
+
+
+def test_a_failed_workflow_that_gets_no_lock_ends_as_failed() -> None:
+    run = locked("build", "deploy", locks_from="deploy", on_failure=("deploy_oa",))
+    run.fail("build")
+    run.tell(e.LockDenied(name=PROD, code="superseded", by="other"))
+    assert (run.state, run.workflow.reason) == (State.FAILED, "milestone build failed: no")
 
 
 @pytest.mark.parametrize(("code", "state"), [("refused", State.FAILED), ("superseded", State.CANCELLED)])

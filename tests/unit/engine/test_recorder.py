@@ -184,6 +184,19 @@ async def test_what_can_never_be_recorded_fails_and_is_not_asked_for(
     assert "record.refused" in [name for name, _ in office.told.events]
 
 
+async def test_a_cancel_between_the_look_and_the_put_that_the_manager_stands_by_is_a_cancel(
+    office: Office,
+) -> None:
+    await office.ask_for_build()
+    office.shelf.may_go_on = asyncio.Event()
+    recording = asyncio.ensure_future(office.recorder()(RECORD))
+    await office.shelf.arrived.wait()
+    office.shelf.row, office.shelf.error = {"workflow_error": True}, BadInput("its workflow_error is true")
+    office.shelf.may_go_on.set()
+    assert [*(await recording).freed] == []
+    assert (await office.get()).state is State.CANCELLED
+
+
 async def test_a_cancel_in_the_manager_counts_before_anything_is_written_over_it(office: Office) -> None:
     await office.ask_for_build()
     office.shelf.row = {"workflow_error": True}

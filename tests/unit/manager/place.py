@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,11 @@ from openaperture.engine.revisions import Revisions
 from openaperture.engine.tokens import TokenMint
 from openaperture.engine.verbs import Verbs
 from openaperture.manager import create_app
+from openaperture.manager.gate import Gate
 from openaperture.manager.parts import Parts
 from openaperture.manager.streams import Streams
 from openaperture.ports import Address
+from openaperture.stores.access import SqlAccess
 from openaperture.stores.directory import SqlDirectory
 from openaperture.stores.feed import SqlFeed
 from openaperture.stores.foreign import SqlForeign
@@ -38,6 +41,20 @@ RELEASE = {"source_repo": "acme/shop", "source_repo_git_ref": "v1", "milestones"
 WORKER = "worker-1"
 
 
+class StepClock:
+    """A clock that goes on when told."""
+
+    def __init__(self) -> None:
+        self._begun = datetime.now(UTC)
+        self.seconds = 0.0
+
+    def now(self) -> datetime:
+        return self._begun + timedelta(seconds=self.seconds)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """The API, the parts under it, and two ways to talk to it."""
@@ -45,6 +62,9 @@ class Place:
     app: FastAPI
     store: SqlStore
     directory: SqlDirectory
+    access: SqlAccess
+    clock: StepClock
+    """That of the Manager's tokens."""
     decider: Decider
     told: Told
     http: httpx.AsyncClient
@@ -109,7 +129,7 @@ def key(position: int = 0, number: int = 1) -> AttemptKey:
 
 
 @asynccontextmanager
-async def opened_manager(folder: Path) -> AsyncGenerator[Place]:
+async def opened_manager(folder: Path, **access_options: Any) -> AsyncGenerator[Place]:
     async with opened(f"sqlite:///{folder / 'manager.db'}") as database:
         store = database.store()
         directory = SqlDirectory(database.database)
@@ -117,6 +137,16 @@ async def opened_manager(folder: Path) -> AsyncGenerator[Place]:
         identity = Identity(callback=Address(routing_key="callbacks"))
         requests = RequestBuilder(identity, TokenMint("key"), kinds, json_codec.encode, terms.encode_workflow)
         decider = Decider(store, OutboxWriter(requests), kinds, database.told)
+        clock = StepClock()
+        access = SqlAccess(database.database)
+        gate = Gate(
+            store=access,
+            local_token=TOKEN,
+            login_key=lambda: store.get_or_create_setting("login_key", "a-key-of-the-tests"),
+            now=clock.now,
+            monotonic=clock.monotonic,
+            **access_options,
+        )
         app = create_app(
             Parts(
                 verbs=Verbs(decider, store, kinds),
@@ -127,7 +157,7 @@ async def opened_manager(folder: Path) -> AsyncGenerator[Place]:
                 request_keys=SqlRequestKeys(database.database),
                 feed=SqlFeed(database.database),
             ),
-            token=TOKEN,
+            gate=gate,
             version="1.2.3",
             observer=database.told,
         )
@@ -141,6 +171,8 @@ async def opened_manager(folder: Path) -> AsyncGenerator[Place]:
                 app=app,
                 store=store,
                 directory=directory,
+                access=access,
+                clock=clock,
                 decider=decider,
                 told=database.told,
                 http=http,

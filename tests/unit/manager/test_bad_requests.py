@@ -197,12 +197,14 @@ async def test_a_database_that_is_away_is_a_passing_fault(place: Place) -> None:
     assert "manager.waiting" in [name for name, _ in place.told.events]
 
 
-async def test_our_own_failure_is_one_sentence_outside_and_everything_inside(place: Place) -> None:
-    async def fail() -> None:
+async def test_our_own_failure_is_one_sentence_outside_and_everything_inside(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("secret detail")
 
-    place.app.add_api_route("/fail", fail)
-    error = await refused(place, 500, "failed", "GET", "/fail")
+    monkeypatch.setattr(place.store, "list_workflows", fail)
+    error = await refused(place, 500, "failed", "GET", "/workflows")
     assert "secret detail" not in error["message"]
     [(name, details)] = place.told.events
     assert name == "manager.failed"

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.unit.manager.old_client import OldClient
+from tests.unit.manager.people import access_token, bearer, make_client, sending
 from tests.unit.manager.place import Place
 
 RFC_1123 = re.compile(r"[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} UTC")
@@ -138,6 +139,24 @@ async def test_a_broker_is_no_failover_of_itself(old: OldClient) -> None:
     number = int(await old.make("/messaging/brokers", {"name": "main"}))
     body = {"name": "main", "failover_broker_id": number}
     assert (await old.ask("PUT", f"/messaging/brokers/{number}", body)).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("role", "shown"), [("worker", "geheim"), ("admin", "geheim"), ("operator", None), ("viewer", None)]
+)
+async def test_the_password_of_a_connection_is_for_who_connects_and_its_reading_is_recorded(
+    place: Place, old: OldClient, role: str, shown: str | None
+) -> None:
+    broker = await old.make("/messaging/brokers", {"name": "main"})
+    path = f"/messaging/brokers/{broker}/connections"
+    await old.make(path, {"host": "rabbit.example.test", "password": "geheim"})
+    text = await access_token(place, "ci", await make_client(place, role=role))
+    async with sending(place, **bearer(text)) as http:
+        [connection] = (await http.get(path)).json()
+    assert (connection["host"], connection["password"]) == ("rabbit.example.test", shown)
+    [record] = await place.access.list_audit(limit=1)
+    assert (record.deed.who, record.deed.method, record.deed.path) == ("client:ci", "GET", path)
+    assert "geheim" not in repr(await place.access.list_audit(limit=100))
 
 
 async def test_a_refused_password_is_not_repeated(old: OldClient) -> None:

@@ -9,6 +9,7 @@ import pytest
 from fastapi.routing import APIRoute
 from msgspec import Struct
 
+from openaperture.client.access_models import AuditShown, ClientMade, ClientShown, Me, TokenMade, TokenShown
 from openaperture.client.models import (
     Attempt,
     Event,
@@ -20,8 +21,11 @@ from openaperture.client.models import (
     LogPage,
     Workflow,
 )
+from openaperture.domain.access import Identity, Role
+from openaperture.manager.policy import POLICIES
 from openaperture.manager.requests import CreateBody
 from tests.unit.manager.old_client import OldClient
+from tests.unit.manager.people import make_client, make_token
 from tests.unit.manager.place import Place
 
 ROOT = Path(__file__).parents[3]
@@ -33,7 +37,15 @@ SECTIONS: dict[str, str] = dict(
     )
 )
 EVENT_DATA = ("component", "exchange_id", "hostname")
+OF_LOGINS = {"GET /login", "GET /login/callback", "POST /login/token", "POST /logout"}
+"""They need a login service and a browser: test_login.py has both."""
 SHAPES: dict[str, list[type[Struct]]] = {
+    "GET /me": [Me],
+    "GET /tokens": [TokenShown],
+    "POST /tokens": [TokenMade],
+    "GET /clients": [ClientShown],
+    "POST /clients": [ClientMade],
+    "GET /audit": [AuditShown],
     "GET /workflows/{workflow_id}": [Workflow],
     "GET /workflows/{workflow_id}/events": [EventPage, Event],
     "GET /workflows/{workflow_id}/logs": [LogPage, LogChunk],
@@ -54,7 +66,7 @@ async def test_every_route_is_documented_and_nothing_else(place: Place) -> None:
 
 async def test_every_parameter_and_field_is_documented_with_its_route(place: Place) -> None:
     for name, route in routes(place).items():
-        named = [parameter.name for parameter in route.dependant.query_params]
+        named = [parameter.alias for parameter in route.dependant.query_params]
         if route.body_field is not None:
             named += list(route.body_field.field_info.annotation.model_fields)  # type: ignore[union-attr]
         assert not [parameter for parameter in named if f"`{parameter}`" not in SECTIONS[name]], name
@@ -77,12 +89,15 @@ STREAMED = {"GET /events"}
 """Needs a socket, and never ends: see tests/functional/test_streams.py."""
 
 
-@pytest.mark.parametrize("name", sorted(set(SECTIONS) - STREAMED))
+@pytest.mark.parametrize("name", sorted(set(SECTIONS) - OF_LOGINS - STREAMED))
 async def test_the_example_of_a_route_does_what_it_says(place: Place, name: str) -> None:
     request, status = _example(SECTIONS[name])
     head, _, body = request.partition("\n")
     method, path = head.split(" ", 1)
-    url = path.format(**await _made_for(place, name))
+    url = path
+    for parameter, made in (await _made_for(place, name)).items():
+        url = url.replace(f"{{{parameter}}}", made)
+    body = body.replace("SECRET", await make_client(place, "builder-1")) if "/oauth/" in url else body
     response = await place.http.request(method, url, json=json.loads(body) if body else None)
     assert response.status_code == status, response.text
     for shown in re.findall(r"```json\n(.*?)```", SECTIONS[name], re.DOTALL):
@@ -91,16 +106,28 @@ async def test_the_example_of_a_route_does_what_it_says(place: Place, name: str)
 
 async def _made_for(place: Place, name: str) -> dict[str, str]:
     """What the example of a route is about, by the placeholders of its path."""
-    if name.partition(" ")[2].startswith("/workflows"):
+    first = name.split("/")[1]
+    if first == "workflows":
         verb = name.rpartition("/")[2]
         made = {"execute": place.create, "resolve": place.hold, "resume": place.pause}.get(verb, place.start)
         made = {"approve": place.ask, "reject": place.ask}.get(verb, made)
         made = place.fail if verb in {"retry", "rerun", "again"} else made
         made = place.create if name.startswith("DELETE") else made
         return {"workflow_id": await made()}
-    if "/locks" in name:
+    if first == "locks":
         await place.lock("environment:prod")
         return {}
+    if first in {"clusters", "messaging", "system_events"}:
+        return await _made_in_directory(place, name)
+    if name.startswith(("GET /clients", "DELETE /clients")):
+        await make_client(place, "builder-1")
+    if name == "GET /audit":
+        await place.create()
+    token_id, _ = await make_token(place)
+    return {"token_id": token_id, "client_id": "builder-1"}
+
+
+async def _made_in_directory(place: Place, name: str) -> dict[str, str]:
     old = OldClient(place.app)
     broker = await old.make("/messaging/brokers", {"name": "main"})
     exchange = await old.make("/messaging/exchanges", {"name": "AWS"})
@@ -144,3 +171,13 @@ def _keys(value: Any) -> set[str]:
             return {key for item in items for key in _keys(item)}
         case _:
             return set()
+
+
+def test_the_table_of_who_may_do_what_is_that_of_the_code() -> None:
+    rows = re.findall(r"^\| `((?:GET|POST|PUT|DELETE) [^`]+)` \|(.*)\|$", REFERENCE, re.MULTILINE)
+    documented = {name: [cell.strip() == "yes" for cell in cells.split("|")] for name, cells in rows}
+    people = [*(Identity(name="somebody", role=role) for role in Role), None]
+    assert documented == {
+        f"{method} {path}": [policy.allows(somebody) for somebody in people]
+        for (method, path), policy in POLICIES.items()
+    }

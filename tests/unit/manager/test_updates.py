@@ -86,6 +86,15 @@ async def test_its_state_follows_from_what_is_put(
     assert (await place.client.get_workflow(workflow_id)).state == state
 
 
+async def test_one_that_ended_elsewhere_is_followed_to_its_end(place: Place, old: OldClient) -> None:
+    workflow_id = await place.create()
+    assert await put(old, workflow_id, await row_of(place, workflow_id)) == 204
+    assert not (await place.client.list_events(workflow_id)).ended
+    assert await put(old, workflow_id, {"workflow_completed": True, "current_step": "workflow_completed"}) == 204
+    assert (await place.client.list_events(workflow_id)).ended
+    assert (await place.client.list_logs(workflow_id)).ended
+
+
 async def test_one_that_runs_elsewhere_is_not_started_here_too(place: Place, old: OldClient) -> None:
     workflow_id = await place.create()
     assert await put(old, workflow_id, await row_of(place, workflow_id, current_step="")) == 204

@@ -48,6 +48,15 @@ async def test_an_entry_is_remembered_for_300_seconds(look_up: LookUp, path: str
     assert tables.count(path) == 2
 
 
+async def test_how_long_an_entry_is_remembered_can_be_said() -> None:
+    tables, clock = Tables(), StepClock()
+    directory = Directory(manager_of(tables, clock), clock, remembered_seconds=5.0)
+    for seconds in (0.0, 5.0, 0.1):
+        clock.now += seconds
+        assert await directory.find_exchange(1) is not None
+    assert tables.count("/messaging/exchanges/1") == 2
+
+
 @pytest.mark.parametrize(("look_up", "path"), NOT_REMEMBERED)
 async def test_what_decides_whether_something_can_run_is_asked_each_time(look_up: LookUp, path: str) -> None:
     tables, _, directory = made()

@@ -236,6 +236,19 @@ async def test_a_deploy_to_an_unknown_cluster_or_one_without_exchange_is_refused
         await place.refused(need, "cluster_without_exchange", token[:40])
 
 
+async def test_workers_of_ours_need_no_cluster_and_no_token() -> None:
+    """They register nowhere, so nobody looks for modules."""
+    place = Place()
+    place.tables.clusters = []
+    build = replace(BUILD_NEED, module_type=None, own_by_default=True)
+    deploy = replace(DEPLOY_NEED, module_type=None, own_by_default=True, etcd_token=None)
+    for need in (build, deploy):
+        route = await place.router.route(need)
+        assert (route.exchange_id, route.cluster_token) == ("1", None)
+        assert (await place.router.route(replace(need, override_exchange_id=2))).exchange_id == "2"
+    await place.refused(replace(deploy, etcd_token="none"), "cluster_without_exchange")
+
+
 async def test_a_deploy_with_an_override_asks_for_no_cluster() -> None:
     place = Place()
     need = replace(DEPLOY_NEED, milestone="deploy_oa", queue="deploy_oa", override_exchange_id=1, etcd_token="any")

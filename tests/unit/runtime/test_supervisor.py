@@ -161,6 +161,7 @@ async def test_a_service_that_ended_by_itself_does_not_hold_up_the_drain() -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.fault("F13")
 async def test_a_signal_drains_a_second_one_forces_and_then_they_have_their_usual_meaning(
     number: signal.Signals,
 ) -> None:

@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from pika.exceptions import AMQPError
 
 from openaperture.brokers.amqp.connection import CALL_SECONDS, Channel, connection_parameters
 from openaperture.brokers.amqp.consumer import AmqpConsumer
-from openaperture.brokers.amqp.dead_letters import DeadLetters, error_queue
+from openaperture.brokers.amqp.dead_letters import DeadLetters, error_queue, is_error_queue
 from openaperture.brokers.amqp.failures import queue_error
 from openaperture.brokers.amqp.publisher import Publisher, message_properties
 from openaperture.brokers.amqp.session import Session
+from openaperture.domain.errors import QueueMismatch, Unroutable
 from openaperture.ports import Address, Message, Observer
 
 
@@ -47,6 +49,8 @@ class AmqpBroker:
         self._publishing = session("publish")
         self._publisher = Publisher(self._publishing)
         self._dead_letters = DeadLetters(self._publisher, self._declare_plain)
+        self._declared: set[str] = set()
+        """Queues that are ours to make: when one of them is gone it is made again."""
         self._consumers: set[AmqpConsumer] = set()
         self._started: asyncio.Queue[AmqpConsumer | None] = asyncio.Queue()
 
@@ -59,13 +63,23 @@ class AmqpBroker:
                 tasks.create_task(consumer.run())
 
     async def publish(self, address: Address, message: Message, *, timeout_seconds: float = 10.0) -> None:
-        await self._publisher.publish(
+        """See `Broker.publish`. A queue that was declared here and is gone is declared again."""
+        properties = message_properties(message.content_type, message.message_id, message.headers)
+        publish = partial(
+            self._publisher.publish,
             address.exchange,
             address.routing_key,
-            message_properties(message.content_type, message.message_id, message.headers),
+            properties,
             message.body,
             timeout_seconds=timeout_seconds,
         )
+        try:
+            await publish()
+        except Unroutable:
+            if address.exchange or address.routing_key not in self._declared:
+                raise
+            await self.declare(address.routing_key)
+            await publish()
 
     async def consume(self, queue: str, *, prefetch: int, temporary: bool = False) -> AmqpConsumer:
         consumer = AmqpConsumer(
@@ -76,6 +90,7 @@ class AmqpBroker:
             prefetch=prefetch,
             temporary=temporary,
             probe_seconds=self._probe_seconds,
+            secure=self._secure,
             on_closed=self._consumers.discard,
         )
         await consumer.subscribe()
@@ -94,6 +109,7 @@ class AmqpBroker:
                 # Exactly these arguments: queues of the original carry them, and they can never be changed.
                 arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": error_queue(queue)},
             )
+        self._declared.add(queue)
 
     async def check(self, queue: str) -> None:
         await self.depth(queue)
@@ -111,6 +127,22 @@ class AmqpBroker:
         await self._publishing.close()
         await self._consuming.close()
         self._started.put_nowait(None)
+
+    async def _secure(self, queue: str) -> None:
+        """Make a queue of ours again if it was deleted, and see to it that its dead letters have a queue.
+
+        What is dead-lettered to a queue that does not exist vanishes, and neither the broker nor the one
+        who rejected it says so (failure model, F33). Raises QueueMismatch, BrokerUnavailable.
+        """
+        if queue in self._declared:
+            # Somebody may have made it anew with other arguments: it can be consumed as it is.
+            with suppress(QueueMismatch):
+                await self.declare(queue)
+        elif not is_error_queue(queue):
+            try:
+                await self.check(error_queue(queue))
+            except QueueMismatch:
+                await self._declare_plain(error_queue(queue))
 
     async def _declare_plain(self, queue: str) -> None:
         async with self._channel(queue) as channel:

@@ -34,8 +34,10 @@ class AmqpConsumer:
         prefetch: int,
         temporary: bool,
         probe_seconds: float,
+        secure: Callable[[str], Awaitable[None]],
         on_closed: Callable[["AmqpConsumer"], None],
     ) -> None:
+        """`secure` sees to it, before each subscription, that the queue has what it needs."""
         self._session = session
         self._dead_letters = dead_letters
         self._observer = observer
@@ -43,6 +45,7 @@ class AmqpConsumer:
         self._prefetch = prefetch
         self._temporary = temporary
         self._probe_seconds = probe_seconds
+        self._secure = secure
         self._on_closed = on_closed
         self._subscription: Subscription | None = None
         self._ready: deque[Delivery] = deque()
@@ -131,6 +134,8 @@ class AmqpConsumer:
 
         Raises QueueMismatch, BrokerUnavailable.
         """
+        if not self._temporary:
+            await self._secure(self._queue)
         connection = await self._session.connection(CALL_SECONDS)
         async with self._changing:
             if self._closing.is_set() or not self._wanted.is_set():

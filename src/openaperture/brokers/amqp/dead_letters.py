@@ -19,6 +19,11 @@ def error_queue(queue: str) -> str:
     return f"{queue}_error"
 
 
+def is_error_queue(queue: str) -> bool:
+    """Its own dead letters, if it had any, need no further queue."""
+    return queue.endswith("_error")
+
+
 class DeadLetters:
     """Stores copies of messages in error queues."""
 

@@ -10,6 +10,7 @@ Three rules hold whatever arrives, in whatever order, however often:
     workers.py    claims, heartbeats, results          sending.py    routes, and records that are refused
     losses.py     deadlines, losses, dead ends         locks.py      what only one workflow may have
     schedule.py, approvals.py    milestones that no worker does
+    rewound.py    a database that has lost its last commits
 """
 
 from datetime import datetime
@@ -24,6 +25,7 @@ from openaperture.domain.decide.locks import is_waiting, taken, why_denied
 from openaperture.domain.decide.losses import wake
 from openaperture.domain.decide.originals import handed_over
 from openaperture.domain.decide.people import from_person, held_step
+from openaperture.domain.decide.rewound import hold_rewound, is_ahead
 from openaperture.domain.decide.sending import of_request, unsaved
 from openaperture.domain.decide.workers import from_worker, last_words, late_result
 from openaperture.domain.moves import accepts, verify
@@ -96,7 +98,9 @@ def _of_locks(d: Draft, event: e.OfLocks) -> bool:
         return True
     reason = why_denied(event)
     d.warn("lock.denied", reason, lock=event.name, by=event.by)
-    if event.code == "superseded":
+    if d.workflow.failure is not None:
+        fail(d, d.workflow.failure.reason)
+    elif event.code == "superseded":
         d.change(reason=reason)
         cancelled(d)
     else:
@@ -108,6 +112,8 @@ def _out_of_place(d: Draft, event: e.Event) -> None:
     """Change nothing. What carries meaning is written down; a worker that waits for an answer gets one."""
     standing = _standing(d.workflow)
     match event:
+        case e.HeartbeatSeen() | e.MilestoneCompleted() | e.MilestoneFailed() if is_ahead(d.workflow, event.key):
+            hold_rewound(d, event)
         case e.Claimed() | e.HeartbeatSeen():
             d.answer(event.reply_to, event.key, "void", f"this attempt is over; {standing}")
         case e.Logged():

@@ -54,7 +54,7 @@ def enter(d: Draft) -> None:
         _finish(d)
     elif workflow.pause is not None:
         _stand_paused(d)
-    elif are_due(workflow):
+    elif are_due(d):
         ask_locks(d)
     else:
         begin(d)

@@ -8,17 +8,22 @@ from datetime import timedelta
 from openaperture.domain import events as e
 from openaperture.domain.commands import AskLocks, FreeLocks, KeepLocks
 from openaperture.domain.decide.draft import Draft
+from openaperture.domain.milestones import OnLoss
 from openaperture.domain.workflow import State, Wait, Workflow
 
 LIMIT_SECONDS = 7 * 86_400.0
 """How long a workflow may wait for its locks before it fails."""
 
 
-def are_due(workflow: Workflow) -> bool:
+def are_due(d: Draft) -> bool:
     """Whether its locks have to be asked for before it goes on."""
-    release = workflow.release
-    has_come = workflow.failure is None and workflow.position >= release.locks_position
-    return bool(release.locks) and has_come and not workflow.lock_tokens
+    workflow = d.workflow
+    if not workflow.release.locks or workflow.lock_tokens:
+        return False
+    if workflow.failure is None:
+        return workflow.position >= workflow.release.locks_position
+    # It failed before its locks were due. What follows needs them only where it may do harm: as a rollback
+    return any(d.kind(name).on_loss is OnLoss.HOLD for name in workflow.members)
 
 
 def ask_locks(d: Draft) -> None:

@@ -21,7 +21,8 @@ def wake(d: Draft, heard_seconds: float) -> None:
     """Do what is due by now: the end of a wait, or a deadline of an attempt."""
     waited = d.workflow.wait
     if waited is not None and waited.until <= d.now:
-        fail_workflow(d, f"it {waited.text} for too long; see who has it, and start the workflow again")
+        reason = f"it {waited.text} for too long; see who has it, and start the workflow again"
+        fail_workflow(d, d.workflow.failure.reason if d.workflow.failure else reason)
         return
     for milestone in [step.milestone for step in d.workflow.steps]:
         step = d.step(milestone)

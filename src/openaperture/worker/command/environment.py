@@ -62,6 +62,11 @@ def variables_of_inputs(inputs: Mapping[str, Mapping[str, str]]) -> dict[str, st
     return variables
 
 
+def variables_of_locks(locks: Mapping[str, int]) -> dict[str, str]:
+    """OPENAPERTURE_LOCK_<NAME> -> token."""
+    return {f"OPENAPERTURE_LOCK_{_upper(name)}": str(token) for name, token in locks.items()}
+
+
 class Masking:
     """Replaces secret values of the worker's settings in lines of output."""
 

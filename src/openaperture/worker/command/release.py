@@ -12,7 +12,7 @@ from openaperture.domain.errors import BadManifest, BadReference, MilestoneFaile
 from openaperture.domain.messages import Request
 from openaperture.domain.milestones import FailureKind, OnLoss
 from openaperture.worker.command.artifacts import ArtifactStore, collect, find_artifact
-from openaperture.worker.command.environment import Masking, variables_of_inputs
+from openaperture.worker.command.environment import Masking, variables_of_inputs, variables_of_locks
 from openaperture.worker.command.git import Clone, GitLimits
 from openaperture.worker.command.manifest import (
     FILE_NAME,
@@ -144,6 +144,7 @@ class _Attempt:
             **milestone.environment,
             **self.site.environment,
             **variables_of_inputs(self._local_inputs()),
+            **variables_of_locks(self.context.locks),
             "OPENAPERTURE_WORKFLOW_ID": self.context.workflow_id,
             "OPENAPERTURE_MILESTONE": self.context.milestone,
             "OPENAPERTURE_COMMIT": commit,

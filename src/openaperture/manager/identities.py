@@ -1,0 +1,129 @@
+"""From what a request shows to who sends it: the local token, tokens of the store, a login elsewhere."""
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
+
+from openaperture.domain.access import LOCAL_NAME, Identity, Role, Token, TokenKind
+from openaperture.manager.credentials import hash_of, parse_token, same
+from openaperture.manager.oidc import OidcProvider
+from openaperture.ports import AccessStore
+
+CACHED = timedelta(seconds=2)
+"""How long what the store said of a token counts, so how long a revoked one may still be accepted by
+another process of the Manager."""
+CACHE_ENTRIES = 4_096
+USE_NOTED = timedelta(minutes=1)
+"""The use of a token is noted so often at most: a write for every request would cost more than the rest."""
+SESSION_COOKIES = ("__Host-openaperture", "openaperture")
+"""With and without TLS. The browser itself sees to it that the first was set by us, over TLS."""
+
+_BEARER = re.compile(r"\s*(?:oauth\s+)?bearer\s+(?:access_token=)?(\S+)\s*", re.IGNORECASE)
+"""Also as the original's clients write it: `Bearer access_token=...`."""
+_LOCAL = Identity(name=LOCAL_NAME, role=Role.ADMIN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """Who asks, and what they showed."""
+
+    identity: Identity
+    token: Token | None = None
+    """None for the local token and for a token of a login elsewhere."""
+    by_cookie: bool = False
+    """Sent by the browser on its own: what it asks for may be somebody else's idea."""
+
+
+class Identities:
+    """Knows who a request is from. Asks the store once per token and moment."""
+
+    def __init__(
+        self,
+        store: AccessStore,
+        *,
+        local_token: str,
+        now: Callable[[], datetime],
+        elsewhere: OidcProvider | None = None,
+    ) -> None:
+        self._store = store
+        self._local_token = local_token
+        self._now = now
+        self._elsewhere = elsewhere
+        self._cache: OrderedDict[str, tuple[datetime, Token]] = OrderedDict()
+
+    async def identify(self, headers: Headers) -> Grant | None:
+        """None for nobody that we know. Raises StoreUnavailable.
+
+        A bearer is looked at alone: who sends one does not want to be taken for somebody else.
+        """
+        given = headers.getlist("authorization")
+        if not given:
+            return await self._by_cookie(headers)
+        shown = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
+        return None if shown is None else await self._by_bearer(shown[1])
+
+    def forget(self, token_id: str) -> None:
+        """A token was revoked here: it is refused here at once."""
+        for text_hash, (_, token) in list(self._cache.items()):
+            if token_id in {token.id, token.root}:
+                del self._cache[text_hash]
+
+    def forget_client(self, client_id: str) -> None:
+        for text_hash, (_, token) in list(self._cache.items()):
+            if token.client_id == client_id:
+                del self._cache[text_hash]
+
+    async def _by_bearer(self, text: str) -> Grant | None:
+        if same(text, self._local_token):
+            return Grant(identity=_LOCAL)
+        token = await self._find(text)
+        if token is not None:
+            return None if token.kind is TokenKind.SESSION else Grant(identity=token.identity, token=token)
+        if self._elsewhere is None or parse_token(text) is not None:
+            return None
+        identity = await self._elsewhere.find_identity(text)
+        return None if identity is None else Grant(identity=identity)
+
+    async def _by_cookie(self, headers: Headers) -> Grant | None:
+        cookies = cookie_parser(headers.get("cookie", ""))
+        text = next((cookies[name] for name in SESSION_COOKIES if name in cookies), "")
+        token = await self._find(text)
+        if token is None or token.kind is not TokenKind.SESSION:
+            return None
+        return Grant(identity=token.identity, token=token, by_cookie=True)
+
+    async def _find(self, text: str) -> Token | None:
+        """The token if it is good now."""
+        parsed = parse_token(text)
+        if parsed is None:
+            return None
+        now, text_hash = self._now(), hash_of(text)
+        token = self._cached(text_hash, now)
+        if token is None:
+            token = await self._store.find_token(parsed[1])
+            if token is None or not same(token.text_hash, text_hash) or token.kind is not parsed[0]:
+                return None
+            token = await self._noted(token, now)
+            self._keep(text_hash, token, now)
+        return token if token.is_good(now) else None
+
+    def _cached(self, text_hash: str, now: datetime) -> Token | None:
+        kept = self._cache.get(text_hash)
+        return kept[1] if kept is not None and kept[0] <= now < kept[0] + CACHED else None
+
+    def _keep(self, text_hash: str, token: Token, now: datetime) -> None:
+        self._cache[text_hash] = (now, token)
+        self._cache.move_to_end(text_hash)
+        while len(self._cache) > CACHE_ENTRIES:
+            self._cache.popitem(last=False)
+
+    async def _noted(self, token: Token, now: datetime) -> Token:
+        is_fresh = token.used_at is not None and now < token.used_at + USE_NOTED
+        if token.is_good(now) and not is_fresh:
+            await self._store.touch_token(token.id, now)
+        return token
