@@ -30,6 +30,7 @@ from openaperture.manager.login import LoginRoutes
 from openaperture.manager.modules import ModuleRoutes
 from openaperture.manager.oauth import PATH as TOKEN_PATH
 from openaperture.manager.oauth import OAuthRoutes
+from openaperture.manager.openapi import add_document
 from openaperture.manager.parts import Parts
 from openaperture.manager.peers import Peers
 from openaperture.manager.policy import POLICIES, Policies
@@ -55,6 +56,7 @@ def build(parts: Parts, *, gate: Gate, version: str, observer: Observer | None) 
     WorkflowRoutes(parts, follower, presenter, streams).add_to(app)
     ControlRoutes(parts, follower, presenter).add_to(app)
     LockRoutes(parts).add_to(app)
+    add_document(app)
     for routes in (ExchangeRoutes, BrokerRoutes, ClusterRoutes, ModuleRoutes, SystemEventRoutes):
         routes(parts.directory).add_to(app)
     _add_components(app)

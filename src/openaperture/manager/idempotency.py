@@ -66,7 +66,7 @@ class Idempotency:
                 return
             if begun.request != request:
                 text = "this Idempotency-Key was sent with another request before; choose a new key"
-                await refuse(422, "key_reused", text)(scope, receive, send)
+                await refuse(409, "key_reused", text)(scope, receive, send)
             elif begun.answer is not None:
                 await _replayed(begun.answer)(scope, receive, send)
             else:

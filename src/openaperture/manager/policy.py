@@ -49,6 +49,7 @@ POLICIES: Mapping[tuple[str, str], Policy] = {
     ("POST", "/login/token"): _PUBLIC,
     ("POST", "/logout"): _VIEW,
     ("GET", "/me"): _VIEW_OR_WORK,
+    ("GET", "/openapi.json"): _VIEW,
     ("GET", "/workflows"): _VIEW,
     ("POST", "/workflows"): _OPERATE,
     ("GET", "/workflows/{workflow_id}"): _VIEW_OR_WORK,

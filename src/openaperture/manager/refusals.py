@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from fastapi import Request, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from openaperture.client.models import ErrorAnswer, ErrorDetails, Problem
 from openaperture.domain.errors import (
@@ -96,10 +97,16 @@ def refuse_route(request: Request, error: HTTPException) -> Response:
     """404 and 405 of the router."""
     path = request.url.path[:200]
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
+        allowed = ", ".join(_methods_of(request))
         text = f"{request.method} is not possible on {path}; possible: {allowed}"
         return refuse(405, "method_not_allowed", text, headers={"allow": allowed})
     return refuse(404, "not_found", f"there is nothing at {path}; docs/reference/api.md lists what there is")
+
+
+def _methods_of(request: Request) -> list[str]:
+    """All that the path has; the router knows those of the first route that fits."""
+    fitting = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return sorted({method for route in fitting for method in getattr(route, "methods", None) or ()})
 
 
 def refuse_failure() -> Response:

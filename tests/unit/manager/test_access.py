@@ -33,6 +33,7 @@ ALLOWED = {
     "POST /logout": VIEWERS,
     "GET /me": EVERYBODY_KNOWN,
     "GET /system_components": EVERYBODY_KNOWN,
+    "GET /openapi.json": VIEWERS,
     "GET /workflows": VIEWERS,
     "POST /workflows": "operator admin",
     "GET /workflows/{workflow_id}": EVERYBODY_KNOWN,

@@ -60,7 +60,7 @@ async def test_of_many_at_once_one_is_done(place: Place) -> None:
 async def test_a_key_is_of_one_request(place: Place, path: str, body: dict[str, Any]) -> None:
     await send(place, "/workflows", RELEASE)
     refused = await send(place, path, body)
-    assert (refused.status_code, refused.json()["error"]["code"]) == (422, "key_reused")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "key_reused")
     assert await count(place) == 1
 
 
