@@ -95,7 +95,7 @@ _ERRORS = {
     403: "The role, or the groups, of the token are not enough.",
     404: "There is no such thing.",
     408: "The body did not arrive in time.",
-    409: "It does not fit the state; the message says what does. Or the Idempotency-Key came with another request before.",
+    409: "It does not fit the state, or the Idempotency-Key came with another request; the message says more.",
     413: "The body is too large.",
     415: "The body is not JSON.",
     429: "Too many at once.",
