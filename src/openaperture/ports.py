@@ -342,13 +342,30 @@ class StoredLog:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogFilter:
+    """Which chunks of output. None filters nothing."""
+
+    attempt: str | None = None
+    first: int | None = None
+    """Lowest sequence number."""
+    last: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowFilter:
     """Which workflows to list. None filters nothing."""
 
     states: Collection[str] | None = None
     source_repo: str | None = None
     deployment_repo: str | None = None
+    ref: str | None = None
+    """Of either repository."""
+    milestone: str | None = None
+    """Anywhere among its milestones."""
+    text: str | None = None
+    """Somewhere in its repositories, refs, reason or id, without regard to case."""
     created_after: datetime | None = None
+    created_before: datetime | None = None
     before: tuple[datetime, str] | None = None
     """Cursor: (created_at, id) of the last workflow of the page before."""
 
@@ -390,6 +407,9 @@ class LockClaim:
         return self.state in {"granted", "held"}
 
 
+ALL_LOGS = LogFilter()
+
+
 class Records(Protocol):
     """The reading side of a store, for people: the Manager and the command line."""
 
@@ -405,7 +425,13 @@ class Records(Protocol):
         """All attempts of a workflow, oldest first: the columns of the attempts table as plain JSON values."""
         ...
 
-    async def list_logs(self, workflow_id: str, *, after: int = 0, limit: int = 1000) -> list[StoredLog]: ...
+    async def list_logs(
+        self, workflow_id: str, wanted: LogFilter = ALL_LOGS, *, after: int = 0, limit: int = 1000
+    ) -> list[StoredLog]: ...
+
+    async def list_last_logs(self, workflow_id: str, wanted: LogFilter, *, limit: int) -> list[StoredLog]:
+        """The newest of them, oldest first."""
+        ...
 
     async def list_troubles(self, ids: Collection[str]) -> Mapping[str, Trouble]:
         """Of those workflows whose rows in the outbox were deferred: why, the oldest one of each."""
@@ -425,6 +451,35 @@ class Records(Protocol):
 
     async def count_outbox(self) -> int:
         """How many messages wait to be published."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedEntry:
+    """An event of any workflow. Numbers grow over all of them."""
+
+    workflow_id: str
+    row: HistoryEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedPage:
+    """Events as they were seen, in the order of their numbers, and what was being written meanwhile."""
+
+    entries: Sequence[FeedEntry]
+    last_id: int
+    """The highest number of all."""
+    oldest: int
+    """Every transaction before this one has ended, and is seen."""
+    coming: int
+    """Whoever took a number that was given out by now is a transaction before this one."""
+
+
+class EventFeed(Protocol):
+    """The histories of all workflows as one. Raises StoreUnavailable."""
+
+    async def read(self, after: int | None, *, limit: int) -> FeedPage:
+        """The events with higher numbers than `after`; with None only what the page says of the whole."""
         ...
 
 
@@ -490,6 +545,39 @@ class ForeignRecords(Protocol):
 
     async def delete_workflow(self, workflow_id: str, version: int) -> bool:
         """Delete a workflow with all that belongs to it; False when its version is another one by now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptAnswer:
+    """An answer of the API, to be given again."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownKey:
+    """What is known of a key."""
+
+    request: str
+    """Digest of the request that it came with first."""
+    at: datetime
+    """When that was."""
+    answer: KeptAnswer | None
+    """None while it is being done, or when a crash came before it was kept."""
+
+
+class RequestKeys(Protocol):
+    """Keys by which clients mark a request that they may send again. Raises StoreUnavailable."""
+
+    async def begin(self, key: str, request: str) -> KnownKey:
+        """Write the key down, unless it is known; keys are forgotten a day after."""
+        ...
+
+    async def settle(self, key: str, answer: KeptAnswer) -> None:
+        """Keep the answer. The first one counts."""
         ...
 
 

@@ -1,5 +1,6 @@
 """The examples of the documents work: files, settings and commands, in the order in which a reader meets them."""
 
+import json
 import re
 import threading
 import time
@@ -22,9 +23,10 @@ PROJECT = Path(__file__).parents[2]
 README = PROJECT / "README.md"
 TUTORIAL = PROJECT / "docs" / "tutorial.md"
 RELEASING = PROJECT / "docs" / "how-to" / "release-a-repository.md"
+CONTROL = PROJECT / "docs" / "how-to" / "control-a-release.md"
 DISTRIBUTED = PROJECT / "docs" / "how-to" / "distributed.md"
 ACCESS = PROJECT / "docs" / "how-to" / "access.md"
-PAGES = [README, TUTORIAL, RELEASING, DISTRIBUTED, ACCESS]
+PAGES = [README, TUTORIAL, RELEASING, CONTROL, DISTRIBUTED, ACCESS]
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -90,6 +92,14 @@ def test_access_is_given_and_taken_back_as_its_how_to_says(site: Site) -> None:
     site.variables["OPENAPERTURE_DATA_DIR"] = str(site.folder / ".openaperture")
     assert [client["disabled_at"] is None for client in site.json("clients", "list")] == [False, True]
     assert [token["revoked_at"] is None for token in site.json("tokens", "list", "--all")] == [False, True]
+
+
+def test_a_release_is_controlled_as_its_how_to_says(site: Site) -> None:
+    make_shop(site.folder / "shop")
+    reader = Reader(site, {"git -C shop add openaperture.json": "git -C shop add ."})
+    reader.follow([*examples_of(CONTROL), Example(kind="run", argument="", text="openaperture list --json")])
+    states = [release["state"] for release in json.loads(reader.last_output)]
+    assert states == ["cancelled", "completed", "completed", "failed"]
 
 
 def test_several_hosts_are_set_up_as_their_how_to_says(site: Site, servers: dict[str, str]) -> None:

@@ -22,7 +22,9 @@ from openaperture.engine.verbs import Verbs
 from openaperture.manager import create_app
 from openaperture.manager.parts import Parts
 from openaperture.manager.server import ManagerServer
+from openaperture.stores.feed import SqlFeed
 from openaperture.stores.foreign import SqlForeign
+from openaperture.stores.request_keys import SqlRequestKeys
 
 SESSION_FILE = "manager.json"
 """Where a running `up` says how to reach it; readable by its owner alone."""
@@ -40,6 +42,8 @@ class Api:
                 records=core.store,
                 directory=core.directory,
                 foreign=SqlForeign(core.database),
+                request_keys=SqlRequestKeys(core.database),
+                feed=SqlFeed(core.database),
             ),
             gate=gate_of(core, self.token),
             version=version("openaperture"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openaperture.cli import access_commands
+from openaperture.cli import access_commands, control_commands, directory_commands
 from openaperture.cli.boundary import guard
 from openaperture.cli.exits import ExitCode
 from openaperture.cli.invocation import Invocation, invocation_of
@@ -22,14 +22,19 @@ from openaperture.cli.options import (
     ForceBuildOption,
     IdArgument,
     JsonOption,
+    LockFromOption,
+    LockOption,
     MilestonesOption,
+    OnFailureOption,
     PlainOption,
-    ReasonOption,
     RefOption,
     RepositoryArgument,
-    Resolution,
+    SinceOption,
     StartTimeOption,
     StateName,
+    UntilOption,
+    WhenLockedName,
+    WhenLockedOption,
 )
 from openaperture.cli.speech import answer
 
@@ -46,6 +51,8 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Shows and checks the configuration.", no_args_is_help=True)
 app.add_typer(config_app, name="config", rich_help_panel="Operation")
+control_commands.add_to(app)
+directory_commands.add_to(app)
 access_commands.add_to(app)
 
 _RELEASES = "Releases"
@@ -102,6 +109,10 @@ def run(
     repository: RepositoryArgument,
     ref: RefOption = None,
     milestones: MilestonesOption = "build,deploy",
+    on_failure: OnFailureOption = "",
+    lock: LockOption = None,
+    lock_from: LockFromOption = None,
+    when_locked: WhenLockedOption = WhenLockedName.WAIT,
     deployment_repository: DeploymentRepositoryOption = None,
     deployment_ref: DeploymentRefOption = None,
     start_time: StartTimeOption = None,
@@ -123,6 +134,10 @@ def run(
         deployment_ref=deployment_ref,
         start_time=start_time,
         force_build=force_build,
+        on_failure=on_failure,
+        locks=lock or (),
+        lock_from=lock_from,
+        when_locked=when_locked,
     )
     invocation_of(context).complete(lambda settings: release.run(settings, order, _style(as_json, plain)))
 
@@ -134,6 +149,10 @@ def submit(
     repository: RepositoryArgument,
     ref: RefOption = None,
     milestones: MilestonesOption = "build,deploy",
+    on_failure: OnFailureOption = "",
+    lock: LockOption = None,
+    lock_from: LockFromOption = None,
+    when_locked: WhenLockedOption = WhenLockedName.WAIT,
     deployment_repository: DeploymentRepositoryOption = None,
     deployment_ref: DeploymentRefOption = None,
     start_time: StartTimeOption = None,
@@ -151,6 +170,10 @@ def submit(
         deployment_ref=deployment_ref,
         start_time=start_time,
         force_build=force_build,
+        on_failure=on_failure,
+        locks=lock or (),
+        lock_from=lock_from,
+        when_locked=when_locked,
     )
     invocation_of(context).complete(lambda settings: release.submit(settings, order, _style(as_json, plain=True)))
 
@@ -158,10 +181,26 @@ def submit(
 @app.command("list", rich_help_panel=_RELEASES)
 def list_(
     context: typer.Context,
+    *,
     state: Annotated[
         list[StateName] | None,
         typer.Option("--state", help="Only those in this state; may be given several times.", show_default=False),
     ] = None,
+    repository: Annotated[
+        str | None, typer.Option("--repo", help="Only those of this source repository.", show_default=False)
+    ] = None,
+    ref: Annotated[str | None, typer.Option("--ref", help="Only those of this ref.", show_default=False)] = None,
+    milestone: Annotated[
+        str | None, typer.Option("--milestone", help="Only those with this milestone.", show_default=False)
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            "--text", help="Only those with this in a repository, ref, reason or id.", show_default=False
+        ),
+    ] = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many at most.")] = 20,
     as_json: JsonOption = False,
     plain: PlainOption = False,
@@ -169,8 +208,18 @@ def list_(
     """List releases, the newest first."""
     from openaperture.cli import records
 
+    wanted = records.Wanted(
+        states=state or (),
+        repository=repository,
+        ref=ref,
+        milestone=milestone,
+        text=text,
+        since=since,
+        until=until,
+        limit=limit,
+    )
     style = _style(as_json, plain)
-    invocation_of(context).complete(lambda settings: records.list_releases(settings, state or (), limit, style))
+    invocation_of(context).complete(lambda settings: records.list_releases(settings, wanted, style))
 
 
 @app.command(rich_help_panel=_RELEASES)
@@ -191,45 +240,6 @@ def watch(
     from openaperture.cli import release
 
     invocation_of(context).complete(lambda settings: release.watch(settings, workflow_id, _style(as_json, plain)))
-
-
-@app.command(rich_help_panel=_RELEASES)
-def logs(
-    context: typer.Context,
-    workflow_id: IdArgument,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the release ends.")] = False,
-) -> None:
-    """Print the output of a release's milestones."""
-    from openaperture.cli import release
-
-    invocation_of(context).complete(lambda settings: release.print_output(settings, workflow_id, follow=follow))
-
-
-@app.command(rich_help_panel=_RELEASES)
-def cancel(context: typer.Context, workflow_id: IdArgument, reason: ReasonOption = "") -> None:
-    """End a release; a worker that is at it gets a moment to stop."""
-    from openaperture.cli import records
-
-    invocation_of(context).complete(lambda settings: records.cancel(settings, workflow_id, reason))
-
-
-@app.command(rich_help_panel=_RELEASES)
-def resolve(
-    context: typer.Context,
-    workflow_id: IdArgument,
-    resolution: Annotated[
-        Resolution,
-        typer.Argument(
-            help="It worked, it failed, or it is to be done again.",
-            show_default=False,
-        ),
-    ],
-    reason: ReasonOption = "",
-) -> None:
-    """Say what became of a milestone whose outcome is unknown, so that its release goes on."""
-    from openaperture.cli import records
-
-    invocation_of(context).complete(lambda settings: records.resolve(settings, workflow_id, resolution, reason))
 
 
 # ----------------------------------------------------------------------------------------- services
@@ -313,12 +323,12 @@ def config_show(context: typer.Context, as_json: JsonOption = False) -> None:
 
 
 @config_app.command("check")
-def config_check(context: typer.Context) -> None:
+def config_check(context: typer.Context, as_json: JsonOption = False) -> None:
     """Say whether the settings can be used, with every problem at once."""
     from openaperture.cli import configuration
 
     invocation = invocation_of(context)
-    invocation.finish(lambda: configuration.check(invocation.settings()))
+    invocation.finish(lambda: configuration.check(invocation.settings(), as_json=as_json))
 
 
 @app.command(rich_help_panel=_OPERATION)
@@ -337,11 +347,13 @@ def bench(
 
 
 @app.command("version", rich_help_panel=_OPERATION)
-def version() -> None:
+def version(as_json: JsonOption = False) -> None:
     """Print the version."""
+    import json
     from importlib.metadata import version as version_of
 
-    answer(f"openaperture {version_of('openaperture')}")
+    number = version_of("openaperture")
+    answer(json.dumps({"version": number}) if as_json else f"openaperture {number}")
     raise typer.Exit(ExitCode.COMPLETED)
 
 

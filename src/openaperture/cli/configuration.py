@@ -15,8 +15,11 @@ def show(settings: Settings, *, as_json: bool) -> ExitCode:
     return ExitCode.COMPLETED
 
 
-def check(settings: Settings) -> ExitCode:
+def check(settings: Settings, *, as_json: bool = False) -> ExitCode:
     """Loading found no problem; how many warnings there were was said on the way."""
     warnings = len(settings.warnings())
+    if as_json:
+        show_json({"usable": True, "warnings": list(settings.warnings())})
+        return ExitCode.COMPLETED
     answer("the configuration can be used" + (f"; see the {warnings} warning(s) above" if warnings else ""))
     return ExitCode.COMPLETED

@@ -68,16 +68,27 @@ class LiveView:
         yield _line(self._header, "bold")
         current = self._picture.current
         name_width = max((len(one_line(row.name)) for row in self._picture.rows), default=0)
+        at_work = _at_work(self._picture)
         rows = _window(self._picture.rows, current, height - SHOWN_OUTPUT_LINES - 4)
         for row in rows:
             if isinstance(row, str):
                 yield _line(f"  {row}", "dim")
                 continue
             yield _row_line(row, name_width, now, ascii_only=options.ascii_only)
-            if row is current and row.mark not in ENDED:
-                yield from (_line(f"      {line}", "dim") for line in list(row.tail)[-SHOWN_OUTPUT_LINES:])
+            if row in at_work:
+                shown = list(row.tail)[-max(1, SHOWN_OUTPUT_LINES // len(at_work)) :]
+                yield from (_line(f"      {line}", "dim") for line in shown)
         if self._away:
             yield _line(self._away, "yellow")
+
+
+def _at_work(picture: Picture) -> list[Row]:
+    """The current milestone, or those of its group that have not ended: their output is shown."""
+    current = picture.current
+    if current is None or current.mark in ENDED:
+        return []
+    beside = [row for row in picture.rows if row.is_grouped and row.mark is Mark.RUNNING]
+    return beside if current in beside else [current]
 
 
 def _window(rows: Sequence[Row], current: Row | None, limit: int) -> Iterator[Row | str]:
@@ -100,7 +111,9 @@ def _row_line(row: Row, name_width: int, now: datetime, *, ascii_only: bool) -> 
     seconds = row.elapsed_seconds(now)
     elapsed = duration_text(seconds) if seconds is not None else ""
     said = row.said or _WORDS.get(row.mark, "")
-    line = Text.assemble(("  " + symbol, style), f" {one_line(row.name):<{name_width}}  {elapsed:>10}  ")
+    line = Text.assemble(
+        "| " if row.is_grouped else "  ", (symbol, style), f" {one_line(row.name):<{name_width}}  {elapsed:>10}  "
+    )
     line.append(said, "dim" if row.mark is Mark.DONE else "yellow" if row.said else style)
     return _cut(line)
 

@@ -28,6 +28,14 @@ class StateName(StrEnum):
     CANCELLED = "cancelled"
 
 
+class WhenLockedName(StrEnum):
+    """What to do when somebody else has a lock."""
+
+    WAIT = "wait"
+    NEWEST = "newest"
+    REFUSE = "refuse"
+
+
 RepositoryArgument = Annotated[
     str,
     typer.Argument(
@@ -45,7 +53,50 @@ RefOption = Annotated[
     ),
 ]
 MilestonesOption = Annotated[
-    str, typer.Option("--milestones", metavar="NAMES", help="What to do, in this order, with commas between.")
+    str,
+    typer.Option(
+        "--milestones",
+        metavar="NAMES",
+        help="What to do, in this order, with commas between; a+b run side by side.",
+    ),
+]
+OnFailureOption = Annotated[
+    str,
+    typer.Option(
+        "--on-failure", metavar="NAMES", help="Milestones to run once it has failed.", show_default=False
+    ),
+]
+LockOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--lock",
+        metavar="NAME",
+        help="What only one release may have at a time, such as environment:prod; may be repeated.",
+        show_default=False,
+    ),
+]
+LockFromOption = Annotated[
+    str | None,
+    typer.Option(
+        "--lock-from",
+        metavar="MILESTONE",
+        help="Before which milestone the locks are taken; else before the first.",
+        show_default=False,
+    ),
+]
+WhenLockedOption = Annotated[
+    WhenLockedName,
+    typer.Option("--when-locked", help="Wait, wait in place of older ones, or fail, if one is taken."),
+]
+SinceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--since", metavar="TIME", help="Created after it: a time, or 90m, 24h, 7d ago.", show_default=False
+    ),
+]
+UntilOption = Annotated[
+    str | None,
+    typer.Option("--until", metavar="TIME", help="Created before it, written likewise.", show_default=False),
 ]
 DeploymentRepositoryOption = Annotated[
     str | None,

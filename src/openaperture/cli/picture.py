@@ -43,6 +43,13 @@ _OF_MILESTONE = {
     "milestone.timed_out": Mark.FAILED,
     "milestone.refused": Mark.FAILED,
     "milestone.unclaimed": Mark.REQUESTED,
+    "milestone.undeliverable": Mark.FAILED,
+    "milestone.released": Mark.REQUESTED,
+    "milestone.skipped": Mark.DONE,
+    "milestone.cancelled": Mark.CANCELLED,
+    "approval.asked": Mark.WAITING,
+    "approval.rejected": Mark.FAILED,
+    "lock.asked": Mark.WAITING,
 }
 _OF_WORKFLOW = {
     "workflow.waiting": Mark.WAITING,
@@ -52,7 +59,19 @@ _OF_WORKFLOW = {
     "workflow.cancelled": Mark.CANCELLED,
 }
 """What the workflow's own events say of the milestone that it is at."""
-_SAID = frozenset({"milestone.note", "milestone.lost", "milestone.unclaimed", "workflow.waiting", "workflow.held"})
+_SAID = frozenset(
+    {
+        *("milestone.note", "milestone.lost", "milestone.unclaimed", "milestone.skipped", "milestone.stopping"),
+        *(
+            "workflow.waiting",
+            "workflow.held",
+            "approval.asked",
+            "approval.given",
+            "approval.voided",
+            "lock.asked",
+        ),
+    }
+)
 """Events whose text stands beside the milestone until it moves on."""
 
 
@@ -61,6 +80,9 @@ class Row:
     """One milestone."""
 
     name: str
+    position: int = 0
+    is_grouped: bool = False
+    """Others run beside it."""
     mark: Mark = Mark.PENDING
     began_at: datetime | None = None
     ended_at: datetime | None = None
@@ -76,59 +98,86 @@ class Row:
         return max(0.0, ((self.ended_at or now) - self.began_at).total_seconds())
 
 
+Plan = Sequence[str | Sequence[str]]
+"""Names by position; those of a group run side by side."""
+
+
 class Picture:
     """The rows of a release, and where it is."""
 
-    def __init__(self, milestones: Sequence[str]) -> None:
-        self.rows = [Row(name) for name in milestones]
+    def __init__(self, plan: Plan, on_failure: Sequence[str] = ()) -> None:
+        self.rows = _rows_of(plan)
+        self._course = self.rows
+        """What positions count: its milestones, or those that follow its failure."""
+        self._on_failure = on_failure
         self.started_at: datetime | None = None
         self.ended_at: datetime | None = None
 
     @property
     def current(self) -> Row | None:
         """The first milestone that is not done; None when all are."""
-        return next((row for row in self.rows if row.mark is not Mark.DONE), None)
+        unfinished = [row for row in self._course if row.mark is not Mark.DONE]
+        return next((row for row in unfinished if row.mark not in ENDED), unfinished[0] if unfinished else None)
+
+    @property
+    def failed(self) -> Row | None:
+        """The milestone to look at when it has failed or is held."""
+        return next((row for row in self.rows if row.mark in {Mark.FAILED, Mark.HELD}), None)
 
     def tell(self, event: Event) -> None:
         """Take in the next event of the history."""
         position = self._find_position(event.details.get("attempt"))
         if position is not None:
             self._finish_rows_before(position, event.at)
-        row = self._row_at(position)
+        row = self._find_row(position, event.details.get("milestone"))
         mark = _OF_MILESTONE.get(event.kind) or _OF_WORKFLOW.get(event.kind)
         if event.kind == "workflow.started":
             self.started_at = event.at
         if event.kind in ENDS:
             self.ended_at = event.at
         if event.kind == "workflow.completed":
-            self._finish_rows_before(len(self.rows), event.at)
-        elif row is not None and not (event.kind == "workflow.failed" and row.mark is Mark.PENDING):
-            # A workflow that fails before its milestone began does not blame it.
+            self._finish_rows_before(len(self._course), event.at)
+        elif event.kind == "workflow.failing":
+            self._course = _rows_of(self._on_failure)
+            self.rows = [*self.rows, *self._course]
+        elif row is not None and not (event.kind in ENDS and (row.mark is Mark.PENDING or row.mark in ENDED)):
+            # A workflow that ends before a milestone began does not blame it.
             _update(row, event, mark)
 
     def tell_output(self, chunk: LogChunk) -> None:
         """Take in lines of a worker."""
-        row = self._row_at(self._find_position(chunk.attempt))
+        row = self._find_row(self._find_position(chunk.attempt), chunk.milestone)
         if row is not None:
             row.tail.extend(output_line(line) for line in chunk.lines)
 
-    def _row_at(self, position: int | None) -> Row | None:
-        """The row of a position; for what names none, the current one."""
-        return self.current if position is None else self.rows[position]
+    def _find_row(self, position: int | None, milestone: object) -> Row | None:
+        """The row of that name; the current one for what names none."""
+        if position is None:
+            named = [row for row in self._course if row.name == milestone and row.mark not in ENDED]
+            return named[0] if named else self.current
+        at = [row for row in self._course if row.position == position]
+        return next((row for row in at if row.name == milestone), at[0])
 
     def _find_position(self, attempt: object) -> int | None:
         """The second number of an attempt such as `0.1.2`; None for what names no row."""
         numbers = str(attempt).split(".")
-        position = int(numbers[1]) if len(numbers) == 3 and numbers[1].isdecimal() else len(self.rows)
-        return position if position < len(self.rows) else None
+        position = int(numbers[1]) if len(numbers) == 3 and numbers[1].isdecimal() else None
+        return position if any(row.position == position for row in self._course) else None
 
     def _finish_rows_before(self, position: int, at: datetime) -> None:
         """A milestone without a worker (a start time) and one that a person resolved end without an event."""
-        for row in self.rows[:position]:
-            if row.mark is not Mark.DONE:
+        for row in self._course:
+            if row.position < position and row.mark is not Mark.DONE:
                 row.mark = Mark.DONE
                 row.ended_at = row.ended_at or at
                 row.said = ""
+
+
+def _rows_of(plan: Plan) -> list[Row]:
+    groups = [[entry] if isinstance(entry, str) else list(entry) for entry in plan]
+    return [
+        Row(name, position, is_grouped=len(group) > 1) for position, group in enumerate(groups) for name in group
+    ]
 
 
 def _update(row: Row, event: Event, mark: Mark | None) -> None:

@@ -1,7 +1,9 @@
-"""Commands that show or change what is stored: list, show, cancel, resolve."""
+"""Commands that show what is stored: list, show."""
 
+import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from rich.table import Table
 from rich.text import Text
@@ -10,24 +12,52 @@ from openaperture.cli.durations import duration_text
 from openaperture.cli.exits import ExitCode
 from openaperture.cli.session import open_session
 from openaperture.cli.speech import answer
-from openaperture.cli.summary import STATE_STYLES, release_text
+from openaperture.cli.summary import STATE_STYLES, plan_text, release_text
 from openaperture.cli.terminal import Style, open_console, show_json
 from openaperture.cli.untrusted import one_line
 from openaperture.client.models import Attempt, Workflow, WorkflowSummary
 from openaperture.config import Settings
+from openaperture.domain.errors import BadInput
 
 _TABLE_ID_CHARACTERS = 8
 """Of an id on a terminal; any unique beginning is taken as an id."""
+_AGO = re.compile(r"([0-9]{1,6})([mhd])")
+_MINUTES = {"m": 1, "h": 60, "d": 1_440}
 
 
-async def list_releases(settings: Settings, states: Sequence[str], limit: int, style: Style) -> ExitCode:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which releases to list, in the user's words."""
+
+    states: Sequence[str] = ()
+    repository: str | None = None
+    ref: str | None = None
+    milestone: str | None = None
+    text: str | None = None
+    since: str | None = None
+    until: str | None = None
+    limit: int
+
+
+async def list_releases(settings: Settings, wanted: Wanted, style: Style) -> ExitCode:
     """The newest workflows as a table or a JSON array."""
+    now = datetime.now(UTC)
+    since, until = _instant_of(wanted.since, now), _instant_of(wanted.until, now)
     async with open_session(settings) as session:
         found: list[WorkflowSummary] = []
         cursor: str | None = None
-        while len(found) < limit:
-            asked = min(100, limit - len(found))
-            page = await session.client.list_workflows(states=states, limit=asked, cursor=cursor)
+        while len(found) < wanted.limit:
+            page = await session.client.list_workflows(
+                states=wanted.states,
+                source_repo=wanted.repository,
+                ref=wanted.ref,
+                milestone=wanted.milestone,
+                text=wanted.text,
+                created_after=since,
+                created_before=until,
+                limit=min(100, wanted.limit - len(found)),
+                cursor=cursor,
+            )
             found += page.workflows
             if (cursor := page.next_cursor) is None:
                 break
@@ -59,20 +89,18 @@ async def show(settings: Settings, given_id: str, style: Style) -> ExitCode:
     return ExitCode.COMPLETED
 
 
-async def cancel(settings: Settings, given_id: str, reason: str) -> ExitCode:
-    """End a workflow."""
-    async with open_session(settings) as session:
-        workflow = await session.client.cancel(await session.find_id(given_id), reason)
-    answer(f"workflow {workflow.id} is {workflow.state}: {one_line(workflow.reason)}")
-    return ExitCode.COMPLETED
-
-
-async def resolve(settings: Settings, given_id: str, resolution: str, reason: str) -> ExitCode:
-    """Say what became of a held milestone."""
-    async with open_session(settings) as session:
-        workflow = await session.client.resolve(await session.find_id(given_id), resolution, reason)
-    answer(f"workflow {workflow.id} is {workflow.state}: {one_line(workflow.explanation.text)}")
-    return ExitCode.COMPLETED
+def _instant_of(text: str | None, now: datetime) -> datetime | None:
+    """`90m`, `24h` and `7d` are so long ago. Raises BadInput."""
+    if text is None:
+        return None
+    if ago := _AGO.fullmatch(text):
+        return now - timedelta(minutes=int(ago[1]) * _MINUTES[ago[2]])
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError) as exc:
+        raise BadInput(
+            f"{text[:64]!r} is no time; write 2026-03-05T23:25:19Z, or 90m, 24h, 7d for so long ago"
+        ) from exc
 
 
 def _table_of(workflows: Sequence[WorkflowSummary], style: Style) -> Table:
@@ -96,7 +124,11 @@ def _age(workflow: WorkflowSummary) -> str:
 def _described(workflow: Workflow) -> list[Text]:
     facts = [
         ("release", release_text(workflow)),
-        ("milestones", ", ".join(one_line(name) for name in workflow.milestones) or "none"),
+        ("milestones", plan_text(workflow) or "none"),
+        ("after a failure", ", ".join(map(one_line, workflow.on_failure))),
+        ("locks", ", ".join(map(one_line, workflow.locks))),
+        ("repeats", workflow.parent_id or ""),
+        ("repeated by", ", ".join(workflow.children)),
         ("created", _instant(workflow.created_at)),
         ("started", _instant(workflow.started_at)),
         ("ended", _instant(workflow.ended_at)),

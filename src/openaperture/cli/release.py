@@ -1,6 +1,7 @@
 """Start a release, follow it to its end, come back to one that runs."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from openaperture.cli.exits import RESULTS, ExitCode
@@ -16,6 +17,7 @@ from openaperture.cli.untrusted import one_line
 from openaperture.client.models import NewWorkflow, Workflow
 from openaperture.config import Settings
 from openaperture.domain.errors import NothingRuns
+from openaperture.domain.releases import WhenLocked
 from openaperture.domain.workflow import State
 
 
@@ -26,11 +28,20 @@ class Order:
     repository: str
     ref: str | None
     milestones: str
-    """Names with commas between them; empty for none."""
+    """Names with commas between them, those of a group with `+`; empty for none."""
     deployment_repository: str | None = None
     deployment_ref: str | None = None
     start_time: str | None = None
     force_build: bool = False
+    on_failure: str = ""
+    """Names with commas between them."""
+    locks: Sequence[str] = ()
+    lock_from: str | None = None
+    when_locked: str = WhenLocked.WAIT
+
+
+def picture_of(workflow: Workflow) -> Picture:
+    return Picture(workflow.plan or workflow.milestones, workflow.on_failure)
 
 
 def workflow_of(order: Order) -> NewWorkflow:
@@ -40,7 +51,11 @@ def workflow_of(order: Order) -> NewWorkflow:
     for note in (*source.notes, *(deployment.notes if deployment else ())):
         say(f"note: {one_line(note)}")
     return NewWorkflow(
-        milestones=[name.strip() for name in order.milestones.split(",")] if order.milestones.strip() else [],
+        milestones=entries_of(order.milestones),
+        on_failure=[name.strip() for name in order.on_failure.split(",")] if order.on_failure.strip() else [],
+        locks=list(order.locks),
+        locks_from=order.lock_from,
+        when_locked=order.when_locked,
         source_repo=source.url,
         source_repo_git_ref=source.ref,
         deployment_repo=deployment.url if deployment else None,
@@ -48,6 +63,14 @@ def workflow_of(order: Order) -> NewWorkflow:
         scheduled_start_time=order.start_time,
         force_build=order.force_build or None,
     )
+
+
+def entries_of(text: str) -> list[str | list[str]]:
+    """`build,test+scan` is a milestone and then a group of two."""
+    if not text.strip():
+        return []
+    groups = [[name.strip() for name in entry.split("+")] for entry in text.split(",")]
+    return [group[0] if len(group) == 1 else group for group in groups]
 
 
 def _deployment_of(order: Order) -> Repository | None:
@@ -121,7 +144,7 @@ async def _follow(session: Session, workflow_id: str, style: Style, *, is_ours: 
 
 async def _watched(session: Session, workflow_id: str, style: Style) -> tuple[Workflow, Picture]:
     workflow = await session.get_workflow(workflow_id)
-    picture = Picture(workflow.milestones)
+    picture = picture_of(workflow)
     with showing(style, workflow, picture) as view:
         return await Follower(session, workflow_id, view).follow(), picture
 
@@ -129,7 +152,7 @@ async def _watched(session: Session, workflow_id: str, style: Style) -> tuple[Wo
 async def _show_so_far(session: Session, workflow_id: str, style: Style) -> ExitCode:
     """Nothing would move it, and to hold the database open would keep those out that could."""
     workflow = await session.get_workflow(workflow_id)
-    picture = Picture(workflow.milestones)
+    picture = picture_of(workflow)
     with showing(Style.JSON if style is Style.JSON else Style.PLAIN, workflow, picture) as view:
         workflow = await Follower(session, workflow_id, view).tell_so_far()
     if (result := RESULTS.get(State(workflow.state))) is not None:

@@ -65,9 +65,19 @@ class Session:
             lambda client: client.list_events(workflow_id, after=after, wait_seconds=wait_seconds)
         )
 
-    async def list_logs(self, workflow_id: str, *, after: int, wait_seconds: float) -> LogPage:
+    async def list_logs(
+        self,
+        workflow_id: str,
+        *,
+        after: int,
+        wait_seconds: float,
+        attempt: str | None = None,
+        tail: int | None = None,
+    ) -> LogPage:
         return await self._ask(
-            lambda client: client.list_logs(workflow_id, after=after, wait_seconds=wait_seconds)
+            lambda client: client.list_logs(
+                workflow_id, after=after, wait_seconds=wait_seconds, attempt=attempt, tail=tail
+            )
         )
 
     async def find_id(self, given: str) -> str:

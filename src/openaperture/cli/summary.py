@@ -30,8 +30,15 @@ STATE_STYLES = {
     "held": "bold magenta",
     "waiting": "yellow",
     "running": "cyan",
+    "paused": "yellow",
     "created": "",
 }
+
+
+def plan_text(workflow: WorkflowSummary) -> str:
+    """Its milestones as they are written for `--milestones`: `build, test + scan, deploy`."""
+    groups = workflow.plan or [[name] for name in workflow.milestones]
+    return ", ".join(" + ".join(map(one_line, group)) for group in groups)
 
 
 def release_text(workflow: WorkflowSummary) -> str:
@@ -79,8 +86,8 @@ def _how_it_went(row: Row) -> str:
 
 
 def _failure(picture: Picture) -> Iterator[Line]:
-    row = picture.current
-    if row is None or row.mark not in {Mark.FAILED, Mark.HELD} or not row.tail:
+    row = picture.failed
+    if row is None or not row.tail:
         return
     yield Line(text=f"last lines of {one_line(row.name)}:")
     for line in list(row.tail)[-LAST_LINES:]:

@@ -1,9 +1,9 @@
 """The Manager's routes as methods."""
 
-import re
 from collections.abc import Sequence
+from datetime import datetime
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
@@ -11,6 +11,8 @@ import httpx
 import msgspec
 
 from openaperture.client.access import AccessCalls
+from openaperture.client.control import ControlCalls
+from openaperture.client.directory import DirectoryCalls
 from openaperture.client.models import (
     Attempt,
     EventPage,
@@ -20,14 +22,12 @@ from openaperture.client.models import (
     WorkflowPage,
     WorkflowSummary,
 )
-from openaperture.client.transport import Transport
-from openaperture.domain.errors import UnknownWorkflow
+from openaperture.client.transport import Transport, path_of
 
 MAX_WAIT_SECONDS = 30.0
 """The longest that a Manager holds a long poll."""
 
 P = TypeVar("P", EventPage, LogPage)
-_WORKFLOW_ID = re.compile(r"[0-9A-Za-z_-]{1,128}")
 
 
 class ManagerClient:
@@ -40,6 +40,10 @@ class ManagerClient:
     def __init__(self, url: str, token: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
         """`transport` replaces the network, for a Manager in this process. Raises ConfigError."""
         self._transport = Transport(url, token, transport)
+        self.control = ControlCalls(self._transport)
+        """Decisions of people, and locks."""
+        self.directory = DirectoryCalls(self._transport)
+        """Brokers, exchanges, clusters, modules."""
         self.access = AccessCalls(self._transport)
         """Tokens, clients and the audit."""
 
@@ -62,7 +66,7 @@ class ManagerClient:
 
     async def execute(self, workflow_id: str) -> None:
         """Start a created workflow."""
-        await self._transport.post(_path(workflow_id, "/execute"), {})
+        await self._transport.post(path_of(workflow_id, "/execute"), {})
 
     async def submit(self, new: NewWorkflow) -> str:
         """Create and start; returns the id."""
@@ -74,7 +78,7 @@ class ManagerClient:
 
     async def get_workflow(self, workflow_id: str) -> Workflow:
         """The workflow with its attempts and the texts of its history."""
-        return await self._transport.get(_path(workflow_id), Workflow)
+        return await self._transport.get(path_of(workflow_id), Workflow)
 
     async def list_workflows(
         self,
@@ -82,6 +86,11 @@ class ManagerClient:
         states: Sequence[str] = (),
         source_repo: str | None = None,
         deployment_repo: str | None = None,
+        ref: str | None = None,
+        milestone: str | None = None,
+        text: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
         lookback_hours: float = 0,
         limit: int = 50,
         cursor: str | None = None,
@@ -91,6 +100,11 @@ class ManagerClient:
             "state": ",".join(states) or None,
             "source_repo": source_repo,
             "deployment_repo": deployment_repo,
+            "ref": ref,
+            "milestone": milestone,
+            "text": text,
+            "created_after": created_after.isoformat() if created_after else None,
+            "created_before": created_before.isoformat() if created_before else None,
             "lookback": f"{lookback_hours:g}",
             "limit": limit,
             "cursor": cursor,
@@ -106,42 +120,51 @@ class ManagerClient:
 
         With `wait_seconds` (30 at most) and nothing new it waits for something new, or for the end.
         """
-        return await self._page(_path(workflow_id, "/events"), after, wait_seconds, limit, EventPage)
+        return await self._page(path_of(workflow_id, "/events"), after, wait_seconds, limit, EventPage)
 
     async def list_logs(
-        self, workflow_id: str, after: int = 0, wait_seconds: float = 0, *, limit: int = 100
+        self,
+        workflow_id: str,
+        after: int = 0,
+        wait_seconds: float = 0,
+        *,
+        limit: int = 100,
+        attempt: str | None = None,
+        tail: int | None = None,
     ) -> LogPage:
-        """Workers' output after the chunk `after`, waited for as in `list_events`."""
-        return await self._page(_path(workflow_id, "/logs"), after, wait_seconds, limit, LogPage)
+        """Workers' output after the chunk `after`, waited for as in `list_events`.
 
-    async def _page(self, path: str, after: int, wait_seconds: float, limit: int, kind: type[P]) -> P:
+        Of one attempt, if asked; with `tail` the last so many lines instead.
+        """
+        more = {"attempt": attempt, "tail": tail}
+        return await self._page(path_of(workflow_id, "/logs"), after, wait_seconds, limit, LogPage, **more)
+
+    async def _page(
+        self, path: str, after: int, wait_seconds: float, limit: int, kind: type[P], **more: str | int | None
+    ) -> P:
         wait = min(wait_seconds, MAX_WAIT_SECONDS)
-        wanted = {"after": after, "limit": limit, "wait": f"{wait:g}" if wait > 0 else None}
+        wanted = {"after": after, "limit": limit, "wait": f"{wait:g}" if wait > 0 else None, **more}
         return self._transport.read(await self._transport.fetch(path, wanted, wait_seconds=wait), kind)
 
     async def list_attempts(self, workflow_id: str) -> list[Attempt]:
         """All attempts, oldest first."""
-        return await self._transport.get(_path(workflow_id, "/attempts"), list[Attempt])
+        return await self._transport.get(path_of(workflow_id, "/attempts"), list[Attempt])
 
     # ------------------------------------------------------------------------------------ verbs
 
-    async def cancel(self, workflow_id: str, reason: str = "") -> Workflow:
+    async def cancel(self, workflow_id: str, reason: str = "", *, force: bool = False) -> Workflow:
         """End it; returns the workflow as it is then (`cancelling` while its worker has a moment to stop)."""
-        return await self._verb(_path(workflow_id, "/cancel"), {"reason": reason})
+        return await self._verb(path_of(workflow_id, "/cancel"), {"reason": reason, "force": force})
 
-    async def resolve(self, workflow_id: str, resolution: str, reason: str = "") -> Workflow:
+    async def resolve(
+        self, workflow_id: str, resolution: str, reason: str = "", *, milestone: str | None = None
+    ) -> Workflow:
         """Say what became of a held milestone: `worked`, `failed`, or do it `again`."""
-        return await self._verb(_path(workflow_id, "/resolve"), {"resolution": resolution, "reason": reason})
+        body = {"resolution": resolution, "reason": reason, "milestone": milestone}
+        return await self._verb(path_of(workflow_id, "/resolve"), body)
 
-    async def _verb(self, path: str, body: dict[str, str]) -> Workflow:
-        return self._transport.read(await self._transport.post(path, body), Workflow)
-
-
-def _path(workflow_id: str, rest: str = "") -> str:
-    """Raises UnknownWorkflow for what can be no id, which keeps `../` and the like out of the path."""
-    if not _WORKFLOW_ID.fullmatch(workflow_id):
-        raise UnknownWorkflow(f'{workflow_id[:64]!r} is no workflow id; "openaperture list" shows those that are')
-    return f"/workflows/{workflow_id}{rest}"
+    async def _verb(self, path: str, body: dict[str, Any]) -> Workflow:
+        return self._transport.read(await self._transport.post_once(path, body), Workflow)
 
 
 def _next_cursor(response: httpx.Response) -> str | None:

@@ -13,7 +13,19 @@ from msgspec import Struct, field
 class NewWorkflow(Struct, kw_only=True, frozen=True, omit_defaults=True):
     """What is asked for by `create` and `submit`."""
 
-    milestones: list[str] | None = None
+    milestones: list[str | list[str]] | None = None
+    """Names, and lists of names: groups, whose milestones run side by side."""
+    on_failure: list[str] = []
+    """Milestones to run once it has failed."""
+    on_group_failure: str = "finish"
+    """finish | cancel: what the failure of one member of a group means for the others."""
+    milestone_options: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    """Milestone -> limits in place of those of its kind."""
+    locks: list[str] = []
+    locks_from: str | None = None
+    """The milestone before which they are taken; without it, the first."""
+    when_locked: str = "wait"
+    """wait | newest | refuse"""
     deployment_repo: str | None = None
     deployment_repo_git_ref: str | None = None
     source_repo: str | None = None
@@ -120,7 +132,12 @@ class WorkflowSummary(Struct, kw_only=True, frozen=True):
     plan: list[list[str]] = []
     """The milestones by position: a list of more than one is a group, whose milestones run side by side."""
     on_failure: list[str] = []
+    on_group_failure: str = "finish"
+    milestone_options: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    """Milestone -> what it is given in place of the limits of its kind."""
     locks: list[str] = []
+    locks_from: str | None = None
+    when_locked: str = "wait"
     steps: list[Step] = []
     """The milestones of the current position; none before the start and after the end."""
     created_by: str | None = None
@@ -146,6 +163,8 @@ class Workflow(WorkflowSummary, kw_only=True, frozen=True):
 
     attempts: list[Attempt] = []
     """Oldest first."""
+    children: list[str] = []
+    """Ids of the workflows that repeat this one, or a part of it, oldest first."""
 
 
 class WorkflowPage(Struct, kw_only=True, frozen=True):
@@ -154,6 +173,27 @@ class WorkflowPage(Struct, kw_only=True, frozen=True):
     workflows: list[WorkflowSummary]
     next_cursor: str | None = None
     """None when these are the last."""
+
+
+class LockPlace(Struct, kw_only=True, frozen=True):
+    """A workflow's place at a lock."""
+
+    workflow_id: str
+    asked_at: datetime
+    granted_at: datetime | None = None
+    token: int | None = None
+    """Of the holder: grows each time that the lock is given."""
+    kept: str | None = None
+    """Why it has the lock though it has ended."""
+
+
+class Lock(Struct, kw_only=True, frozen=True):
+    """A lock that somebody has or waits for."""
+
+    name: str
+    holder: LockPlace | None = None
+    waiting: list[LockPlace] = []
+    """Who is next comes first."""
 
 
 class Event(Struct, kw_only=True, frozen=True):
@@ -166,6 +206,12 @@ class Event(Struct, kw_only=True, frozen=True):
     success: bool = True
     details: dict[str, Any] = field(default_factory=dict[str, Any])
     """`milestone` and `attempt` where it is about one, `outputs` of a completed one."""
+
+
+class FeedEvent(Event, kw_only=True, frozen=True):
+    """An event of a stream."""
+
+    workflow_id: str
 
 
 class EventPage(Struct, kw_only=True, frozen=True):

@@ -10,9 +10,11 @@ The token goes to the host of the URL alone: redirects are not followed.
 """
 
 import asyncio
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import httpx
 import msgspec
@@ -23,7 +25,9 @@ from openaperture.domain.errors import (
     BadInput,
     ConfigError,
     ManagerUnavailable,
+    NotAllowed,
     OpenApertureError,
+    UnknownEntry,
     UnknownWorkflow,
     UnusableAnswer,
     WrongState,
@@ -33,6 +37,7 @@ T = TypeVar("T")
 Query = Mapping[str, "str | int | None"]
 
 READ_SECONDS = 30.0
+_WORKFLOW_ID = re.compile(r"[0-9A-Za-z_-]{1,128}")
 _PAUSES_SECONDS = (0.2, 0.5)
 """Between the tries of a request that may be repeated."""
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -69,16 +74,22 @@ class Transport:
         request = self._http.build_request("GET", path, params=given, timeout=_timeout(wait_seconds))
         return await self._ask(request, repeatable=True)
 
-    async def post(self, path: str, body: Any, *, repeatable: bool = False) -> httpx.Response:
+    async def post(
+        self, path: str, body: Any, *, repeatable: bool = False, key: str | None = None
+    ) -> httpx.Response:
         """POST a struct or a mapping as JSON."""
         request = self._http.build_request(
             "POST",
             path,
             content=msgspec.json.encode(body),
-            headers={"content-type": "application/json"},
+            headers={"content-type": "application/json", **({"idempotency-key": key} if key else {})},
             timeout=_timeout(0),
         )
         return await self._ask(request, repeatable=repeatable)
+
+    async def post_once(self, path: str, body: Any) -> httpx.Response:
+        """POST with a key, so that it may be sent again when its outcome is unknown."""
+        return await self.post(path, body, repeatable=True, key=str(uuid4()))
 
     async def delete(self, path: str) -> None:
         """DELETE; repeating it is harmless."""
@@ -129,13 +140,8 @@ class Transport:
 
     def _refusal(self, response: httpx.Response) -> OpenApertureError:
         status = response.status_code
-        if status == 403 and (forbidden := self._find_error(response)) is not None:
-            return AccessRefused(f"the Manager at {self._url} refuses this: {forbidden.message}")
         if status in {401, 403}:
-            return AccessRefused(
-                f"the Manager at {self._url} refuses the access token ({status}); "
-                "it may belong to another Manager, or to an earlier run of this one"
-            )
+            return self._no_access(response)
         if status in _PASSING:
             said = self._find_error(response)
             text = said.message if said else f"it answered {status}"
@@ -148,12 +154,25 @@ class Transport:
                 return UnknownWorkflow(error.message)
             case 404, "unknown_token" | "unknown_client":
                 return BadInput(error.message)
+            case 404, "unknown_entry":
+                return UnknownEntry(error.message)
             case 409, _:
                 return WrongState(error.message)
             case ((400 | 413 | 415 | 422), _):
                 return BadInput(error.message)
             case _:
                 return self._unusable(response, error.message)
+
+    def _no_access(self, response: httpx.Response) -> OpenApertureError:
+        error = self._find_error(response) if response.status_code == 403 else None
+        if error is None:
+            return AccessRefused(
+                f"the Manager at {self._url} refuses the access token ({response.status_code}); "
+                "it may belong to another Manager, or to an earlier run of this one"
+            )
+        if error.code == "not_allowed":
+            return NotAllowed(error.message)
+        return AccessRefused(f"the Manager at {self._url} refuses this: {error.message}")
 
     def _find_error(self, response: httpx.Response) -> ErrorDetails | None:
         try:
@@ -167,6 +186,13 @@ class Transport:
             f"{request.method} {request.url.path} at {self._url} was answered with {response.status_code} and "
             f"something that no Manager says ({why}); check that the URL is that of a Manager"
         )
+
+
+def path_of(workflow_id: str, rest: str = "") -> str:
+    """Raises UnknownWorkflow for what can be no id, which keeps `../` and the like out of the path."""
+    if not _WORKFLOW_ID.fullmatch(workflow_id):
+        raise UnknownWorkflow(f'{workflow_id[:64]!r} is no workflow id; "openaperture list" shows those that are')
+    return f"/workflows/{workflow_id}{rest}"
 
 
 def _timeout(wait_seconds: float) -> httpx.Timeout:

@@ -46,6 +46,8 @@ workflows = Table(
     Column("wake_at", Instant),
     Column("document", Text, nullable=False),
     Column("parent_id", Text),
+    Column("plan", Text),
+    Column("reason", Text),
     Index(
         "workflows_of_parent",
         "parent_id",
@@ -62,7 +64,8 @@ workflows = Table(
     ),
     Index("workflows_stranded", "id", sqlite_where=text(STRANDED), postgresql_where=text(STRANDED)),
 )
-"""`document` is the whole `domain.workflow.Workflow` as JSON, and the truth; the columns are for filters."""
+"""`document` is the whole `domain.workflow.Workflow` as JSON, and the truth; the columns are for filters.
+`plan` is a JSON array of the names of its milestones."""
 
 events = Table(
     "events",
@@ -182,6 +185,19 @@ lock_claims = Table(
 """A workflow's place in the queue of a lock. `state`: waiting, granted (it does not know yet, and has until
 `lease_until` to hear of it), held, refused or superseded (by the workflow in `by`). `kept` says why a workflow
 that has ended still holds it."""
+
+request_keys = Table(
+    "request_keys",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("request", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("status", Integer),
+    Column("headers", Text),
+    Column("body", LargeBinary),
+    Index("request_keys_age", "at"),
+)
+"""What was sent with the header Idempotency-Key: digests of key and request, and the answer once there is one."""
 
 settings = Table(
     "settings",

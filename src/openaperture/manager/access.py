@@ -94,6 +94,12 @@ def _forbidden(method: str, path: str, grant: Grant | None, policy: Policy | Non
     return refuse(403, "forbidden", f"{method} {path} {needed}, and {who}; ask an admin for a token that has it")
 
 
+def name_in(scope: Scope) -> str | None:
+    """Who asks, for what stands before the routes; None when nobody is known."""
+    grant: Grant | None = scope.get("state", {}).get("grant")
+    return None if grant is None else grant.identity.name
+
+
 def grant_of(request: Request) -> Grant | None:
     """Who asks and by what; None when nobody showed a good token."""
     grant: Grant | None = request.state.grant

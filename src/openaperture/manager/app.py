@@ -16,25 +16,32 @@ from openaperture.manager.bodies import Bodies
 from openaperture.manager.boundary import Boundary
 from openaperture.manager.brokers import BrokerRoutes
 from openaperture.manager.clusters import ClusterRoutes
+from openaperture.manager.control import ControlRoutes
 from openaperture.manager.credentials import SecretChecker
 from openaperture.manager.exchanges import ExchangeRoutes
+from openaperture.manager.feed import Feed
 from openaperture.manager.follow import Follower
 from openaperture.manager.gate import Gate
 from openaperture.manager.headers import SecurityHeaders
+from openaperture.manager.idempotency import Idempotency
 from openaperture.manager.identities import Identities
+from openaperture.manager.locks import LockRoutes
 from openaperture.manager.login import LoginRoutes
 from openaperture.manager.modules import ModuleRoutes
 from openaperture.manager.oauth import PATH as TOKEN_PATH
 from openaperture.manager.oauth import OAuthRoutes
+from openaperture.manager.openapi import add_document
 from openaperture.manager.parts import Parts
 from openaperture.manager.peers import Peers
 from openaperture.manager.policy import POLICIES, Policies
+from openaperture.manager.presenter import Presenter
 from openaperture.manager.problems import problems_of
 from openaperture.manager.refusals import refuse, refuse_for, refuse_problems, refuse_route
 from openaperture.manager.sealing import Seal
+from openaperture.manager.streams import Streams
 from openaperture.manager.system_events import SystemEventRoutes
 from openaperture.manager.workflows import WorkflowRoutes
-from openaperture.ports import Observer
+from openaperture.ports import Observer, RequestKeys
 
 
 def build(parts: Parts, *, gate: Gate, version: str, observer: Observer | None) -> FastAPI:
@@ -42,15 +49,22 @@ def build(parts: Parts, *, gate: Gate, version: str, observer: Observer | None) 
     app = _bare(version, observer)
     app.state.stopping = asyncio.Event()
     _add_status(app, version)
-    WorkflowRoutes(parts, Follower(parts.records, parts.foreign, app.state.stopping)).add_to(app)
+    follower, presenter = Follower(parts.records, parts.foreign, app.state.stopping), Presenter(parts)
+    app.state.feed = Feed(parts.feed, app.state.stopping)
+    streams = app.state.streams = Streams(app.state.feed, parts.records, follower)
+    streams.add_to(app)
+    WorkflowRoutes(parts, follower, presenter, streams).add_to(app)
+    ControlRoutes(parts, follower, presenter).add_to(app)
+    LockRoutes(parts).add_to(app)
+    add_document(app)
     for routes in (ExchangeRoutes, BrokerRoutes, ClusterRoutes, ModuleRoutes, SystemEventRoutes):
         routes(parts.directory).add_to(app)
     _add_components(app)
-    _guard(app, gate, observer)
+    _guard(app, gate, parts.request_keys, observer)
     return app
 
 
-def _guard(app: FastAPI, gate: Gate, observer: Observer | None) -> None:
+def _guard(app: FastAPI, gate: Gate, keys: RequestKeys, observer: Observer | None) -> None:
     """The routes of identities, and the checks before every route."""
     identities = Identities(gate.store, local_token=gate.local_token, now=gate.now, elsewhere=gate.provider)
     peers = Peers(proxies=gate.proxies, public_url=gate.public_url)
@@ -64,6 +78,7 @@ def _guard(app: FastAPI, gate: Gate, observer: Observer | None) -> None:
     policies = Policies(POLICIES)
     policies.check(app.routes)
     # The last one added is the first to see a request.
+    app.add_middleware(Idempotency, keys=keys, observer=observer)
     app.add_middleware(Bodies, forms={TOKEN_PATH})
     app.add_middleware(Access, identities=identities, policies=policies, peers=peers, observer=observer)
     app.add_middleware(Boundary, observer=observer)

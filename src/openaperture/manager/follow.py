@@ -10,16 +10,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import msgspec
+
 from openaperture.client.models import Event, EventPage, LogChunk, LogPage
 from openaperture.domain.errors import UnknownWorkflow
 from openaperture.domain.workflow import TERMINAL, State, Workflow
 from openaperture.manager.views import chunk_of, event_of
-from openaperture.ports import ForeignRecords, HistoryEntry, Records, StoredLog
+from openaperture.ports import ALL_LOGS, ForeignRecords, HistoryEntry, LogFilter, Records, StoredLog
 
 MAX_WAIT_SECONDS = 30.0
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 0.5
-_ENDINGS = frozenset(f"workflow.{state}" for state in TERMINAL)
+ENDINGS = frozenset(f"workflow.{state}" for state in TERMINAL)
 
 T = TypeVar("T")
 Gone = Callable[[], Awaitable[bool]]
@@ -57,7 +59,7 @@ class Follower:
             )
         return workflow
 
-    async def _has_ended(self, workflow: Workflow) -> bool:
+    async def has_ended(self, workflow: Workflow) -> bool:
         """Also when it ran elsewhere: for our engine such a one never began."""
         if workflow.state is not State.CREATED:
             return workflow.ended
@@ -65,12 +67,12 @@ class Follower:
         return bool(record.get("workflow_completed"))
 
     async def list_events(self, workflow_id: str, span: Span, gone: Gone) -> EventPage:
-        ended = await self._has_ended(await self.get_workflow(workflow_id))
+        ended = await self.has_ended(await self.get_workflow(workflow_id))
 
         async def look() -> _Seen[HistoryEntry]:
             # The end is an event itself, written with the state: nothing else need be asked for.
             rows = await self._records.list_entries(workflow_id, after=span.after, limit=span.limit)
-            return _Seen(rows, ended or any(row.entry.kind in _ENDINGS for row in rows))
+            return _Seen(rows, ended or any(row.entry.kind in ENDINGS for row in rows))
 
         seen = await self._follow(look, span, gone)
         events: list[Event] = [event_of(row) for row in seen.rows]
@@ -78,11 +80,11 @@ class Follower:
             events=events, last_id=seen.rows[-1].id if seen.rows else span.after, ended=_is_end(seen, span)
         )
 
-    async def list_logs(self, workflow_id: str, span: Span, gone: Gone) -> LogPage:
+    async def list_logs(self, workflow_id: str, span: Span, gone: Gone, wanted: LogFilter = ALL_LOGS) -> LogPage:
         async def look() -> _Seen[StoredLog]:
             # First the state: output that is older than the end cannot be missed then.
-            ended = await self._has_ended(await self.get_workflow(workflow_id))
-            rows = await self._records.list_logs(workflow_id, after=span.after, limit=span.limit)
+            ended = await self.has_ended(await self.get_workflow(workflow_id))
+            rows = await self._records.list_logs(workflow_id, wanted, after=span.after, limit=span.limit)
             return _Seen(rows, ended)
 
         seen = await self._follow(look, span, gone)
@@ -90,6 +92,19 @@ class Follower:
         return LogPage(
             chunks=chunks, last_id=seen.rows[-1].id if seen.rows else span.after, ended=_is_end(seen, span)
         )
+
+    async def list_last_lines(self, workflow_id: str, wanted: LogFilter, lines: int, *, limit: int) -> LogPage:
+        """The last so many lines, of at most `limit` chunks."""
+        ended = (await self.get_workflow(workflow_id)).ended
+        chunks: list[LogChunk] = []
+        left = lines
+        for row in reversed(await self._records.list_last_logs(workflow_id, wanted, limit=limit)):
+            if left <= 0:
+                break
+            chunk = chunk_of(row)
+            chunks.insert(0, msgspec.structs.replace(chunk, lines=chunk.lines[-left:]))
+            left -= len(chunk.lines)
+        return LogPage(chunks=chunks, last_id=chunks[-1].id if chunks else 0, ended=ended)
 
     async def _follow(self, look: Callable[[], Awaitable[_Seen[T]]], span: Span, gone: Gone) -> _Seen[T]:
         loop = asyncio.get_running_loop()

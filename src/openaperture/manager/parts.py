@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from openaperture.engine.revisions import Revisions
 from openaperture.engine.verbs import Verbs
-from openaperture.ports import ForeignRecords, MessagingDirectory, Records
+from openaperture.ports import EventFeed, ForeignRecords, MessagingDirectory, Records, RequestKeys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,3 +16,5 @@ class Parts:
     records: Records
     directory: MessagingDirectory
     foreign: ForeignRecords
+    request_keys: RequestKeys
+    feed: EventFeed

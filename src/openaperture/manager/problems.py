@@ -22,7 +22,9 @@ def problems_of(request: Request, error: RequestValidationError) -> list[Problem
 
 
 def _field(found: Mapping[str, Any]) -> str:
-    return ".".join(str(part)[:64] for part in found["loc"][1:]) or "body"
+    # In brackets stand the branches of a union, which nobody sent.
+    parts = [str(part)[:64] for part in found["loc"][1:]]
+    return ".".join(part for part in parts if not part.startswith("(")) or "body"
 
 
 def _message(found: Mapping[str, Any], request: Request) -> str:

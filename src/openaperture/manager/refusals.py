@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from fastapi import Request, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from openaperture.client.models import ErrorAnswer, ErrorDetails, Problem
 from openaperture.domain.errors import (
     BadInput,
     LoginUnavailable,
+    NotAllowed,
     OpenApertureError,
     Overloaded,
     StoreFull,
@@ -20,6 +22,7 @@ from openaperture.domain.errors import (
     WrongState,
 )
 from openaperture.manager.answers import HEADERS
+from openaperture.manager.plans import BadPlan
 
 RETRY_SECONDS = 2
 """What we tell clients to wait when the database is away."""
@@ -46,18 +49,10 @@ def refuse(
 
 def refuse_for(error: OpenApertureError) -> Response:
     """What an error of ours is to a client. What the database says stays with us."""
+    if isinstance(error, BadInput):
+        return _refuse_input(error)
     retry = {"retry-after": str(RETRY_SECONDS)}
     match error:
-        case UnknownWorkflow():
-            return refuse(404, "unknown_workflow", str(error))
-        case UnknownEntry():
-            return refuse(404, "unknown_entry", str(error))
-        case Taken():
-            return refuse(409, "taken", str(error))
-        case WrongState():
-            return refuse(409, "wrong_state", str(error))
-        case BadInput():
-            return refuse(400, "bad_request", str(error))
         case Overloaded():
             return refuse(503, "overloaded", str(error), headers={"retry-after": str(OVERLOAD_SECONDS)})
         case StoreFull():
@@ -72,6 +67,26 @@ def refuse_for(error: OpenApertureError) -> Response:
             raise error
 
 
+def _refuse_input(error: BadInput) -> Response:
+    """What is the sender's fault."""
+    text = str(error)
+    match error:
+        case UnknownWorkflow():
+            return refuse(404, "unknown_workflow", text)
+        case UnknownEntry():
+            return refuse(404, "unknown_entry", text)
+        case Taken():
+            return refuse(409, "taken", text)
+        case NotAllowed():
+            return refuse(403, "not_allowed", text)
+        case WrongState():
+            return refuse(409, "wrong_state", text)
+        case BadPlan():
+            return refuse(400, "bad_request", text, problems=error.problems)
+        case _:
+            return refuse(400, "bad_request", text)
+
+
 def refuse_problems(problems: Sequence[Problem]) -> Response:
     """400 with everything that is wrong."""
     text = "; ".join(f"{problem.field}: {problem.message}" for problem in problems)
@@ -82,10 +97,16 @@ def refuse_route(request: Request, error: HTTPException) -> Response:
     """404 and 405 of the router."""
     path = request.url.path[:200]
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
+        allowed = ", ".join(_methods_of(request))
         text = f"{request.method} is not possible on {path}; possible: {allowed}"
         return refuse(405, "method_not_allowed", text, headers={"allow": allowed})
     return refuse(404, "not_found", f"there is nothing at {path}; docs/reference/api.md lists what there is")
+
+
+def _methods_of(request: Request) -> list[str]:
+    """All that the path has; the router knows those of the first route that fits."""
+    fitting = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return sorted({method for route in fitting for method in getattr(route, "methods", None) or ()})
 
 
 def refuse_failure() -> Response:

@@ -1,15 +1,27 @@
 """The bodies that the API takes. Unknown fields and wrong types are refused, all of them at once."""
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, cast
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+    model_validator,
+)
 
 from openaperture.client.models import Workflow as Shown
 from openaperture.domain.errors import BadInput
-from openaperture.domain.releases import Release
+from openaperture.domain.milestones import FailureKind, MilestoneOptions, OnLoss
+from openaperture.domain.releases import MAX_MEMBERS, OnGroupFailure, Release, WhenLocked
 from openaperture.domain.times import start_time_of
 
 
@@ -68,6 +80,15 @@ def number(value: Any) -> Any:
     )
 
 
+def utc(instant: datetime) -> datetime:
+    if instant.tzinfo is None:
+        raise ValueError('has no time zone; write it as "2026-03-05T23:25:19Z"')
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError as exc:
+        raise ValueError("is beyond the years 1 to 9999") from exc
+
+
 def _flag(value: Any) -> Any:
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
@@ -94,6 +115,14 @@ Line = Annotated[str, Field(max_length=256)]
 Short = Annotated[str, Field(max_length=128)]
 Flag = Annotated[bool | None, BeforeValidator(_flag)]
 Reason = Annotated[str, Field(max_length=4_096)]
+Seconds = Annotated[float, Field(gt=0, le=30 * 86_400, allow_inf_nan=False)]
+Lock = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")]
+Group = Annotated[list[Milestone], Field(min_length=1, max_length=MAX_MEMBERS)]
+Entry = Annotated[
+    Annotated[Milestone, Tag("(name)")] | Annotated[Group, Tag("(group)")],
+    Discriminator(lambda sent: "(group)" if isinstance(sent, list) else "(name)"),
+]
+"""A milestone, or a group of them that run side by side. What is wrong with it is told without the tags."""
 
 
 SET_BY_A_RUN = (
@@ -116,6 +145,22 @@ class ExecuteBody(Strict):
     deploy_messaging_exchange_id: ExchangeId = None
 
 
+class LimitsBody(Strict):
+    """What one milestone of a workflow is given in place of the limits of its kind."""
+
+    on_loss: Annotated[OnLoss, Field(strict=False)] | None = None
+    retry_on: list[Annotated[FailureKind, Field(strict=False)]] | None = None
+    max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
+    pickup_seconds: Seconds | None = None
+    pickup_limit_seconds: Seconds | None = None
+    heartbeat_seconds: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)] | None = None
+    run_seconds: Seconds | None = None
+
+    def options(self) -> MilestoneOptions:
+        retry_on = None if self.retry_on is None else frozenset(self.retry_on)
+        return MilestoneOptions(**self.model_dump(exclude={"retry_on"}), retry_on=retry_on)
+
+
 class CreateBody(ExecuteBody):
     """A workflow to store. The fields of the original that a sender may decide.
 
@@ -123,7 +168,13 @@ class CreateBody(ExecuteBody):
     """
 
     id: Id | None = None
-    milestones: Annotated[list[Milestone], Field(max_length=100)] | None = None
+    milestones: Annotated[list[Entry], Field(max_length=100)] | None = None
+    on_failure: Annotated[list[Milestone], Field(max_length=20)] = []
+    on_group_failure: Annotated[OnGroupFailure, Field(strict=False)] = OnGroupFailure.FINISH
+    milestone_options: Annotated[dict[Milestone, LimitsBody], Field(max_length=100)] = {}
+    locks: Annotated[list[Lock], Field(max_length=16)] = []
+    locks_from: Milestone | None = None
+    when_locked: Annotated[WhenLocked, Field(strict=False)] = WhenLocked.WAIT
     deployment_repo: Repository | None = None
     deployment_repo_git_ref: Ref | None = None
     source_repo: Repository | None = None
@@ -137,8 +188,15 @@ class CreateBody(ExecuteBody):
         return without(sent, [name for name in SET_BY_A_RUN if not _at(sent, name)])
 
     def release(self) -> Release:
-        fields = self.model_dump(exclude={"id", "milestones"})
-        return Release(milestones=tuple(self.milestones or ()), **fields)
+        ours = {"id", "milestones", "on_failure", "milestone_options", "locks"}
+        entries = self.milestones or ()
+        return Release(
+            milestones=tuple(entry if isinstance(entry, str) else tuple(entry) for entry in entries),
+            on_failure=tuple(self.on_failure),
+            milestone_options={name: limits.options() for name, limits in self.milestone_options.items()},
+            locks=tuple(dict.fromkeys(self.locks)),
+            **self.model_dump(exclude=ours),
+        )
 
 
 class UpdateBody(Strict):
@@ -172,10 +230,29 @@ class UpdateBody(Strict):
         return self.model_dump(exclude_unset=True, exclude={"id"})
 
 
-class CancelBody(Strict):
+class ReasonBody(Strict):
+    """Why, for the history."""
+
     reason: Reason = ""
 
 
-class ResolveBody(Strict):
+class CancelBody(ReasonBody):
+    force: bool = False
+
+
+class ResolveBody(ReasonBody):
     resolution: Literal["worked", "failed", "again"]
-    reason: Reason = ""
+    milestone: Milestone | None = None
+
+
+class VoteBody(ReasonBody):
+    milestone: Milestone | None = None
+    inputs: Annotated[str, Field(max_length=64)] | None = None
+
+
+class AgainBody(Strict):
+    newest: bool = False
+
+
+class RerunBody(AgainBody):
+    milestone: Milestone

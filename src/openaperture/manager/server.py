@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from openaperture.domain.errors import ConfigError
+from openaperture.manager.feed import Feed
 
 if TYPE_CHECKING:
     import uvicorn
@@ -27,6 +28,7 @@ class ManagerServer:
     def __init__(self, app: "FastAPI", *, host: str, port: int, head_seconds: float = HEAD_SECONDS) -> None:
         """Bind. `port` 0 takes a free one. Raises ConfigError."""
         self._stopping: asyncio.Event = app.state.stopping
+        self._feed: Feed = app.state.feed
         self._socket = _bound(host, port)
         self.url = _url_of(host, self._socket.getsockname()[1])
         """Where this host reaches it."""
@@ -40,13 +42,16 @@ class ManagerServer:
             return
         self._running = True
         try:
-            await self._server.serve(sockets=[self._socket])
+            async with asyncio.TaskGroup() as tasks:
+                feeding = tasks.create_task(self._feed.run())
+                await self._server.serve(sockets=[self._socket])
+                feeding.cancel()
         finally:
             self._close()
             self._down.set()
 
     async def drain(self) -> None:
-        """Take nothing more, end the long polls, finish the requests; return when all is closed."""
+        """Take nothing more, end long polls and streams, finish the requests; return when all is closed."""
         self._stopping.set()
         self._server.should_exit = True
         if self._running:

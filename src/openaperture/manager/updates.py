@@ -108,5 +108,7 @@ def _revised(release: Release, fields: Fields) -> Release:
     changed: Mapping[str, Any] = {
         name: value for name, value in fields.items() if name in Release.__dataclass_fields__
     }
-    milestones = tuple(changed["milestones"] or ()) if "milestones" in changed else release.milestones
+    flat = tuple(changed.get("milestones", release.flat) or ())
+    # Who sends back what was read knows nothing of groups, and does not mean to take them apart.
+    milestones = release.milestones if flat == release.flat else flat
     return replace(release, **{**changed, "milestones": milestones})

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from openaperture.client import models
+from openaperture.domain.milestones import MilestoneOptions
 from openaperture.domain.releases import members_of
 from openaperture.domain.times import elapsed_text, rfc1123_text
 from openaperture.domain.workflow import State, Step, Workflow
@@ -22,11 +23,15 @@ def workflow_of(
     workflow: Workflow,
     now: datetime,
     about: Situation,
+    *,
     entries: Sequence[HistoryEntry],
     attempts: Sequence[Mapping[str, Any]],
+    children: Sequence[str],
 ) -> models.Workflow:
     event_log = [row.entry.text for row in entries]
-    return models.Workflow(**_fields(workflow, now, about), event_log=event_log, attempts=attempts_of(attempts))
+    fields = _fields(workflow, now, about)
+    shown = attempts_of(attempts)
+    return models.Workflow(**fields, event_log=event_log, attempts=shown, children=list(children))
 
 
 def step_of(workflow: Workflow) -> str | None:
@@ -110,7 +115,11 @@ def _our_fields(workflow: Workflow, about: Situation) -> dict[str, Any]:
         "position": workflow.position,
         "plan": [list(members_of(entry)) for entry in release.milestones],
         "on_failure": list(release.on_failure),
+        "on_group_failure": release.on_group_failure.value,
+        "milestone_options": {name: _given(options) for name, options in release.milestone_options.items()},
         "locks": list(release.locks),
+        "locks_from": release.locks_from,
+        "when_locked": release.when_locked.value,
         "steps": [_step_shown(step) for step in workflow.steps],
         "created_by": workflow.created_by or None,
         "parent_id": workflow.lineage.parent_id if workflow.lineage else None,
@@ -122,6 +131,11 @@ def _our_fields(workflow: Workflow, about: Situation) -> dict[str, Any]:
         "step_started_at": workflow.step_started_at,
         "ended_at": workflow.ended_at,
     }
+
+
+def _given(options: MilestoneOptions) -> dict[str, Any]:
+    given = {name: value for name in options.__slots__ if (value := getattr(options, name)) is not None}
+    return given if options.retry_on is None else {**given, "retry_on": sorted(options.retry_on)}
 
 
 def _elapsed(since: datetime | None, until: datetime) -> str | None:

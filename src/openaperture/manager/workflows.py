@@ -6,24 +6,25 @@ from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import FastAPI, Query, Request, Response
+from pydantic import AfterValidator
 
 from openaperture.domain.errors import BadInput, WrongState
-from openaperture.domain.events import Resolution, Resolved
 from openaperture.domain.workflow import State, Workflow
 from openaperture.manager.access import name_of
 from openaperture.manager.answers import HEADERS, answer, done
 from openaperture.manager.follow import MAX_WAIT_SECONDS, Follower, Span
 from openaperture.manager.foreign_views import as_recorded
+from openaperture.manager.idempotency import new_workflow_id
 from openaperture.manager.overrides import overridden
 from openaperture.manager.parts import Parts
-from openaperture.manager.requests import CancelBody, CreateBody, ExecuteBody, ResolveBody, UpdateBody
-from openaperture.manager.situations import Situations
+from openaperture.manager.plans import check_plan
+from openaperture.manager.presenter import Presenter
+from openaperture.manager.requests import CreateBody, ExecuteBody, UpdateBody, utc
+from openaperture.manager.streams import Streams, wants_stream
 from openaperture.manager.updates import Updates
-from openaperture.manager.views import attempts_of, summary_of, workflow_of
-from openaperture.ports import WorkflowFilter
+from openaperture.manager.views import attempts_of, summary_of
+from openaperture.ports import LogFilter, WorkflowFilter
 
-MAX_ENTRIES = 1_000
-"""Of the history, shown with a workflow; the rest is at `/events`."""
 MAX_PAGE = 1_000
 MAX_LOG_CHUNKS = 200
 """A chunk may have hundreds of kilobytes."""
@@ -33,22 +34,27 @@ Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 LogLimit = Annotated[int, Query(ge=1, le=MAX_LOG_CHUNKS)]
 Seconds = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)]
 Hours = Annotated[float, Query(le=1_000_000, allow_inf_nan=False)]
+Sequence = Annotated[int, Query(ge=1, le=2**53)]
+Tail = Annotated[int, Query(ge=1, le=10_000)]
+Words = Annotated[str, Query(max_length=256)]
+When = Annotated[datetime, AfterValidator(utc)]
+DEFAULT_LOOKBACK_HOURS = 24.0
 
 _NO_OVERRIDES = ExecuteBody()
-_NO_REASON = CancelBody()
 
 
 class WorkflowRoutes:
     """What the API does with workflows. Errors are raised as ours and answered in one place."""
 
-    def __init__(self, parts: Parts, follower: Follower) -> None:
+    def __init__(self, parts: Parts, follower: Follower, presenter: Presenter, streams: Streams) -> None:
         self._verbs = parts.verbs
         self._records = parts.records
         self._revisions = parts.revisions
         self._foreign = parts.foreign
         self._updates = Updates(parts.verbs, parts.revisions, parts.foreign)
         self._follower = follower
-        self._situations = Situations(parts.records, parts.verbs.kinds)
+        self._presenter = presenter
+        self._streams = streams
 
     def add_to(self, app: FastAPI) -> None:
         for method, path, handler in (
@@ -58,8 +64,6 @@ class WorkflowRoutes:
             ("PUT", "/{workflow_id}", self.update),
             ("DELETE", "/{workflow_id}", self.delete),
             ("POST", "/{workflow_id}/execute", self.execute),
-            ("POST", "/{workflow_id}/cancel", self.cancel),
-            ("POST", "/{workflow_id}/resolve", self.resolve),
             ("GET", "/{workflow_id}/events", self.list_events),
             ("GET", "/{workflow_id}/logs", self.list_logs),
             ("GET", "/{workflow_id}/attempts", self.list_attempts),
@@ -72,10 +76,15 @@ class WorkflowRoutes:
         self,
         *,
         request: Request,
-        lookback: Hours = 24.0,
+        lookback: Hours | None = None,
         source_repo: str = "",
         deployment_repo: str = "",
         state: str = "",
+        ref: str = "",
+        milestone: str = "",
+        text: Words = "",
+        created_after: When | None = None,
+        created_before: When | None = None,
         limit: Limit = MAX_PAGE,
         cursor: str = "",
     ) -> Response:
@@ -85,14 +94,20 @@ class WorkflowRoutes:
             states=_states(state) if state else None,
             source_repo=source_repo or None,
             deployment_repo=deployment_repo or None,
-            created_after=now - timedelta(hours=lookback) if lookback > 0 else None,
+            ref=ref or None,
+            milestone=milestone or None,
+            text=text or None,
+            created_after=_later(
+                created_after, _since(lookback, now, bounded=bool(created_after or created_before))
+            ),
+            created_before=created_before,
             before=_position(cursor) if cursor else None,
         )
         found = await self._records.list_workflows(wanted, limit=limit + 1)
         page = found[:limit]
         headers = {"link": _next_link(request, page[-1])} if len(found) > limit else None
         ids = [workflow.id for workflow in page]
-        situations = await self._situations.of_many(page)
+        situations = await self._presenter.situations.of_many(page)
         recorded = await self._foreign.find_foreign(ids)
         summaries = [summary_of(workflow, now, about) for workflow, about in zip(page, situations, strict=True)]
         shown = [
@@ -102,24 +117,35 @@ class WorkflowRoutes:
         return answer(shown, headers=headers)
 
     async def show(self, workflow_id: str) -> Response:
-        return await self._show(await self._follower.get_workflow(workflow_id))
+        return await self._presenter.show(await self._follower.get_workflow(workflow_id))
 
     async def list_events(
         self, request: Request, workflow_id: str, after: After = 0, limit: Limit = MAX_PAGE, wait: Seconds = 0
     ) -> Response:
+        if wants_stream(request):
+            return await self._streams.of_workflow(request, workflow_id, after)
         span = Span(after=after, limit=limit, wait_seconds=wait)
         return answer(await self._follower.list_events(workflow_id, span, request.is_disconnected))
 
     async def list_logs(
         self,
+        *,
         request: Request,
         workflow_id: str,
         after: After = 0,
         limit: LogLimit = 100,
         wait: Seconds = 0,
+        attempt: str = "",
+        first: Sequence | None = None,
+        last: Sequence | None = None,
+        tail: Tail | None = None,
     ) -> Response:
+        wanted = LogFilter(attempt=attempt or None, first=first, last=last)
+        if tail is not None:
+            page = await self._follower.list_last_lines(workflow_id, wanted, tail, limit=MAX_LOG_CHUNKS)
+            return answer(page)
         span = Span(after=after, limit=limit, wait_seconds=wait)
-        return answer(await self._follower.list_logs(workflow_id, span, request.is_disconnected))
+        return answer(await self._follower.list_logs(workflow_id, span, request.is_disconnected, wanted))
 
     async def list_attempts(self, workflow_id: str) -> Response:
         await self._follower.get_workflow(workflow_id)
@@ -128,7 +154,10 @@ class WorkflowRoutes:
     # ------------------------------------------------------------------------------------ verbs
 
     async def create(self, request: Request, body: CreateBody) -> Response:
-        workflow_id = await self._verbs.create(body.id, body.release(), by=name_of(request))
+        release = body.release()
+        check_plan(release, self._verbs.kinds)
+        chosen = body.id or new_workflow_id(request)
+        workflow_id = await self._verbs.create(chosen, release, by=name_of(request))
         return done(201, f"/workflows/{workflow_id}")
 
     async def execute(self, request: Request, workflow_id: str, body: ExecuteBody = _NO_OVERRIDES) -> Response:
@@ -156,20 +185,16 @@ class WorkflowRoutes:
             raise WrongState(f"workflow {workflow_id} is under way and cannot be deleted; cancel it first")
         return Response(status_code=204, headers=HEADERS)
 
-    async def cancel(self, request: Request, workflow_id: str, body: CancelBody = _NO_REASON) -> Response:
-        return await self._show(await self._verbs.cancel(workflow_id, by=name_of(request), reason=body.reason))
 
-    async def resolve(self, request: Request, workflow_id: str, body: ResolveBody) -> Response:
-        said = Resolved(resolution=Resolution(body.resolution), by=name_of(request), reason=body.reason)
-        return await self._show(await self._verbs.resolve(workflow_id, said))
+def _since(lookback: float | None, now: datetime, *, bounded: bool) -> datetime | None:
+    """As in the original the last day, unless something else is asked for."""
+    hours = 0.0 if lookback is None and bounded else lookback
+    hours = DEFAULT_LOOKBACK_HOURS if hours is None else hours
+    return now - timedelta(hours=hours) if hours > 0 else None
 
-    async def _show(self, workflow: Workflow) -> Response:
-        entries = await self._records.list_entries(workflow.id, limit=MAX_ENTRIES)
-        attempts = await self._records.list_attempts(workflow.id)
-        about = await self._situations.of_one(workflow)
-        record = (await self._foreign.find_foreign([workflow.id])).get(workflow.id)
-        shown = workflow_of(workflow, datetime.now(UTC), about, entries, attempts)
-        return answer(as_recorded(shown, workflow, record))
+
+def _later(*instants: datetime | None) -> datetime | None:
+    return max((at for at in instants if at is not None), default=None)
 
 
 def _states(text: str) -> list[str]:

@@ -4,15 +4,25 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Row, Select, and_, case, func, or_, select, text
+from sqlalchemy import ColumnElement, Row, Select, and_, case, func, or_, select, text
 
 from openaperture.database import Database
 from openaperture.database.errors import Rejected
 from openaperture.database.tables import HOLDING, attempts, events, lock_claims, logs, outbox, workflows
 from openaperture.domain.history import LogChunk
 from openaperture.domain.workflow import Workflow
-from openaperture.ports import HistoryEntry, LockClaim, RowKind, Sighting, StoredLog, Trouble, WorkflowFilter
-from openaperture.stores.rows import Unreadable, entry_of, lines_of, stand_in, workflow_of
+from openaperture.ports import (
+    ALL_LOGS,
+    HistoryEntry,
+    LockClaim,
+    LogFilter,
+    RowKind,
+    Sighting,
+    StoredLog,
+    Trouble,
+    WorkflowFilter,
+)
+from openaperture.stores.rows import Unreadable, entry_of, json_text, lines_of, stand_in, workflow_of
 
 T = TypeVar("T")
 
@@ -52,14 +62,15 @@ class SqlRecords:
         )
         return await self._rows(query, _plain)
 
-    async def list_logs(self, workflow_id: str, *, after: int = 0, limit: int = 1000) -> list[StoredLog]:
-        query = (
-            select(logs)
-            .where(logs.c.workflow_id == workflow_id, logs.c.id > after)
-            .order_by(logs.c.id)
-            .limit(limit)
-        )
-        return await self._rows(query, _log_of)
+    async def list_logs(
+        self, workflow_id: str, wanted: LogFilter = ALL_LOGS, *, after: int = 0, limit: int = 1000
+    ) -> list[StoredLog]:
+        query = _logs_of(workflow_id, wanted).where(logs.c.id > after).order_by(logs.c.id)
+        return await self._rows(query.limit(limit), _log_of)
+
+    async def list_last_logs(self, workflow_id: str, wanted: LogFilter, *, limit: int) -> list[StoredLog]:
+        query = _logs_of(workflow_id, wanted).order_by(logs.c.id.desc())
+        return (await self._rows(query.limit(limit), _log_of))[::-1]
 
     async def list_troubles(self, ids: Collection[str]) -> Mapping[str, Trouble]:
         query = (
@@ -109,6 +120,17 @@ class SqlRecords:
             return []
 
 
+def _logs_of(workflow_id: str, wanted: LogFilter) -> Select[Any]:
+    query = select(logs).where(logs.c.workflow_id == workflow_id)
+    if wanted.attempt is not None:
+        query = query.where(logs.c.attempt == wanted.attempt)
+    if wanted.first is not None:
+        query = query.where(logs.c.sequence >= wanted.first)
+    if wanted.last is not None:
+        query = query.where(logs.c.sequence <= wanted.last)
+    return query
+
+
 def _filtered(query: Select[Any], wanted: WorkflowFilter) -> Select[Any]:
     column = workflows.c
     if wanted.states is not None:
@@ -119,13 +141,30 @@ def _filtered(query: Select[Any], wanted: WorkflowFilter) -> Select[Any]:
         query = query.where(or_(column.source_repo == wanted.source_repo, named_after))
     if wanted.deployment_repo is not None:
         query = query.where(column.deployment_repo == wanted.deployment_repo)
+    if wanted.ref is not None:
+        refs = (column.source_repo_git_ref, column.deployment_repo_git_ref)
+        query = query.where(or_(*(ref == wanted.ref for ref in refs)))
+    if wanted.milestone is not None:
+        query = query.where(column.plan.contains(json_text(wanted.milestone), autoescape=True))
+    if wanted.text is not None:
+        query = query.where(_has_text(wanted.text))
     if wanted.created_after is not None:
         query = query.where(column.created_at > wanted.created_after)
+    if wanted.created_before is not None:
+        query = query.where(column.created_at < wanted.created_before)
     if wanted.before is not None:
         created_at, workflow_id = wanted.before
         older = and_(column.created_at == created_at, column.id < workflow_id)
         query = query.where(or_(column.created_at < created_at, older))
     return query
+
+
+def _has_text(text: str) -> ColumnElement[bool]:
+    searched = (
+        *(workflows.c.source_repo, workflows.c.source_repo_git_ref, workflows.c.deployment_repo),
+        *(workflows.c.deployment_repo_git_ref, workflows.c.reason, workflows.c.id),
+    )
+    return or_(*(func.lower(column).contains(text.lower(), autoescape=True) for column in searched))
 
 
 def _workflow_of(row: Row[Any]) -> Workflow:

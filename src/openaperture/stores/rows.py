@@ -61,6 +61,8 @@ def workflow_row(change: Change) -> Row:
         "source_commit_hash": workflow.source_commit_hash,
         "wake_at": workflow.wake_at,
         "parent_id": workflow.lineage.parent_id if workflow.lineage else None,
+        "plan": json_text(release.flat),
+        "reason": workflow.reason or None,
         "document": json_text(workflow),
         "created_at": workflow.created_at,
     }

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -202,11 +203,13 @@ async def test_creating_is_repeated_with_the_same_id_when_its_outcome_is_unknown
     assert len(there.requests) == 2
 
 
-async def test_a_verb_whose_outcome_is_unknown_is_not_repeated() -> None:
+async def test_a_verb_whose_outcome_is_unknown_is_repeated_with_its_key() -> None:
     async with impostor(b"") as there, ManagerClient(there.url, TOKEN) as client:
         with pytest.raises(ManagerUnavailable):
             await client.cancel("41f")
-    assert len(there.requests) == 1
+    keys = [re.findall(rb"idempotency-key: (\S+)", request) for request in there.requests]
+    assert len(keys) == 3
+    assert keys == [keys[0]] * 3 != [[]] * 3
 
 
 async def test_a_redirect_never_carries_the_token_elsewhere() -> None:

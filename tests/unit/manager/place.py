@@ -26,10 +26,13 @@ from openaperture.engine.verbs import Verbs
 from openaperture.manager import create_app
 from openaperture.manager.gate import Gate
 from openaperture.manager.parts import Parts
+from openaperture.manager.streams import Streams
 from openaperture.ports import Address
 from openaperture.stores.access import SqlAccess
 from openaperture.stores.directory import SqlDirectory
+from openaperture.stores.feed import SqlFeed
 from openaperture.stores.foreign import SqlForeign
+from openaperture.stores.request_keys import SqlRequestKeys
 from openaperture.stores.sql import SqlStore
 from tests.contract.stores import Told, opened
 
@@ -68,6 +71,11 @@ class Place:
     """Requests as anybody writes them, with the token."""
     client: ManagerClient
 
+    @property
+    def streams(self) -> Streams:
+        streams: Streams = self.app.state.streams
+        return streams
+
     async def create(self, **fields: Any) -> str:
         response = await self.http.post("/workflows", json=RELEASE | fields)
         assert response.status_code == 201, response.text
@@ -90,6 +98,29 @@ class Place:
         workflow_id = await self.start(milestones=["deploy"], **fields)
         lost = e.MilestoneFailed(key=key(), worker=WORKER, message="it was stopped", interrupted=True)
         await self.tell(workflow_id, e.Claimed(key=key(), worker=WORKER), lost)
+        return workflow_id
+
+    async def pause(self) -> str:
+        workflow_id = await self.start()
+        assert (await self.http.post(f"/workflows/{workflow_id}/pause")).status_code == 200
+        return workflow_id
+
+    async def ask(self) -> str:
+        """A workflow that waits for an approval."""
+        return await self.start(milestones=["approval", "deploy"])
+
+    async def fail(self, **fields: Any) -> str:
+        """A workflow whose first milestone has failed for good."""
+        workflow_id = await self.start(milestone_options={"build": {"max_attempts": 1}}, **fields)
+        broken = e.MilestoneFailed(key=key(), worker=WORKER, message="exit code 2")
+        await self.tell(workflow_id, e.Claimed(key=key(), worker=WORKER), broken)
+        return workflow_id
+
+    async def lock(self, name: str) -> str:
+        """A workflow that has a lock, and knows it."""
+        workflow_id = await self.start(locks=[name])
+        for news in await self.store.list_lock_news(10):
+            await self.tell(news.workflow_id, news.event)
         return workflow_id
 
 
@@ -123,6 +154,8 @@ async def opened_manager(folder: Path, **access_options: Any) -> AsyncGenerator[
                 records=store,
                 directory=directory,
                 foreign=SqlForeign(database.database),
+                request_keys=SqlRequestKeys(database.database),
+                feed=SqlFeed(database.database),
             ),
             gate=gate,
             version="1.2.3",

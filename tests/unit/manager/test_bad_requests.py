@@ -29,6 +29,8 @@ async def test_an_unknown_path_is_named(place: Place) -> None:
 
 async def test_a_wrong_method_names_the_right_ones(place: Place) -> None:
     error = await refused(place, 405, "method_not_allowed", "DELETE", "/status")
+    several = await place.http.patch("/workflows/w")
+    assert several.headers["allow"] == "DELETE, GET, PUT"
     assert error["message"].endswith("possible: GET")
 
 

@@ -86,3 +86,27 @@ async def test_a_wait_is_over_after_its_time(place: Place) -> None:
     async with asyncio.timeout(10):
         page = await place.client.list_events(workflow_id, after=999, wait_seconds=0.1)
     assert page.events == []
+
+
+async def test_output_is_read_by_attempt_by_range_and_from_its_end(place: Place) -> None:
+    workflow_id = await place.start()
+    chunks = [
+        e.Logged(key=key(), worker=WORKER, sequence=number, lines=[f"{number}a", f"{number}b"])
+        for number in range(1, 5)
+    ]
+    done = e.MilestoneCompleted(key=key(), worker=WORKER)
+    second = key(position=1)
+    other = e.Logged(key=second, worker=WORKER, sequence=1, lines=["deployed"])
+    await place.tell(workflow_id, e.Claimed(key=key(), worker=WORKER), *chunks, done)
+    await place.tell(workflow_id, e.Claimed(key=second, worker=WORKER), other)
+
+    async def lines(**wanted: str | int) -> list[str]:
+        page = (await place.http.get(f"/workflows/{workflow_id}/logs", params=wanted)).json()
+        return [line for chunk in page["chunks"] for line in chunk["lines"]]
+
+    assert await lines(attempt="0.1.1") == ["deployed"]
+    assert await lines(attempt="0.0.1", first=2, last=3) == ["2a", "2b", "3a", "3b"]
+    assert await lines(tail=2) == ["4b", "deployed"]
+    assert await lines(attempt="0.0.1", tail=3) == ["3b", "4a", "4b"]
+    assert await lines(tail=100) == [*(f"{n}{half}" for n in range(1, 5) for half in "ab"), "deployed"]
+    assert await lines(attempt="9.9.9", tail=5) == []
