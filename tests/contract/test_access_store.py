@@ -1,9 +1,7 @@
 """What every access store promises: the contract of `ports.AccessStore`."""
 
 import asyncio
-from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,21 +11,10 @@ from openaperture.database.tables import audit
 from openaperture.domain.access import Client, Identity, Role, Token, TokenKind
 from openaperture.domain.audit import GENESIS, Break, Chain, Deed, Mark
 from openaperture.stores.access import SqlAccess
-from tests.contract.stores import Opened, fresh_schema, opened
+from tests.contract.stores import Opened
 
 NOW = datetime(2026, 3, 5, 23, 25, 19, 4711, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Opened]:
-    if request.param == "sqlite":
-        async with opened(f"sqlite:///{tmp_path / 'access.db'}") as here:
-            yield here
-        return
-    with fresh_schema(request.getfixturevalue("postgresql_url")) as url:
-        async with opened(url) as here:
-            yield here
 
 
 @pytest.fixture

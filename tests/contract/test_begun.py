@@ -1,24 +1,8 @@
 """What is remembered of messages that were begun, on both databases."""
 
-from collections.abc import AsyncGenerator
-from pathlib import Path
-
-import pytest
-
 from openaperture.ports import BEGUN_LIMIT
 from openaperture.stores.begun import SqlBegun
-from tests.contract.stores import Opened, fresh_schema, opened
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Opened]:
-    if request.param == "sqlite":
-        async with opened(f"sqlite:///{tmp_path / 'it.db'}") as made:
-            yield made
-        return
-    with fresh_schema(request.getfixturevalue("postgresql_url")) as url:
-        async with opened(url) as made:
-            yield made
+from tests.contract.stores import Opened
 
 
 async def test_what_was_begun_and_not_finished_is_counted_by_any_process(place: Opened) -> None:

@@ -1,16 +1,13 @@
 """The port ForeignRecords, on both databases."""
 
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from openaperture.domain.errors import BadInput
 from openaperture.stores.foreign import SqlForeign
 from openaperture.stores.sql import SqlStore
-from tests.contract.stores import creation, entry, fresh_schema, opened, row
+from tests.contract.stores import Opened, creation, entry, row
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +18,9 @@ class Both:
     store: SqlStore
 
 
-@pytest_asyncio.fixture(params=["sqlite", "postgresql"])
-async def both(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Both]:
-    if request.param == "sqlite":
-        async with opened(f"sqlite:///{tmp_path / 'it.db'}") as place:
-            yield Both(SqlForeign(place.database), place.store())
-        return
-    with fresh_schema(request.getfixturevalue("postgresql_url")) as url:
-        async with opened(url) as place:
-            yield Both(SqlForeign(place.database), place.store())
+@pytest.fixture
+def both(place: Opened) -> Both:
+    return Both(SqlForeign(place.database), place.store())
 
 
 async def test_a_record_is_found_as_it_was_put_last(both: Both) -> None:
