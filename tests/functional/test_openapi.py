@@ -34,7 +34,7 @@ async def test_requests_made_from_the_document_are_answered_as_it_says(tmp_path:
                 "--header",
                 f"Authorization: Bearer {TOKEN}",
             ),
-            *("--checks", "all", "--phases", "examples,coverage,fuzzing", "--max-examples", "3"),
+            *("--checks", "all", "--phases", "examples,fuzzing", "--max-examples", "8"),
             *("--seed", "1", "--generation-deterministic", "--no-color", "--workers", "1"),
             *(part for path in OUT_OF_REACH for part in ("--exclude-path", path)),
         ]

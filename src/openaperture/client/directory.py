@@ -27,7 +27,8 @@ class DirectoryCalls:
         """Returns the last part of the new entry's address: its id, token or host name."""
         given = {name: value for name, value in fields.items() if value is not None}
         response = await self._transport.post_once(path, given)
-        return response.headers.get("location", "").rpartition("/")[2]
+        location: str = response.headers.get("location", "")
+        return location.rpartition("/")[2]
 
     async def remove(self, path: str, key: str) -> None:
         await self._transport.delete(f"{path}/{quote(key, safe='')}")

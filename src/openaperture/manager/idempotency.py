@@ -10,6 +10,7 @@ A refusal is not kept: nothing was done, and the next try is judged anew.
 """
 
 import asyncio
+import re
 from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid5
@@ -25,7 +26,8 @@ from openaperture.manager.answers import HEADERS
 from openaperture.manager.refusals import refuse, refuse_for
 from openaperture.ports import KeptAnswer, KnownKey, Observer, RequestKeys
 
-MAX_CHARACTERS = 255
+_KEY = re.compile(r"[!-~]{1,255}")
+"""Printable ASCII without blanks."""
 _NAMESPACE = UUID("5e0a7c1e-2f4b-4c55-9d0b-6f1f6a3b7f10")
 """Of the ids that follow from keys; any UUID that nobody else uses."""
 _SHOWN_ONCE = frozenset({"/tokens", "/clients"})
@@ -48,8 +50,8 @@ class Idempotency:
         caller = name_in(scope)
         if given is None or caller is None:
             await self._app(scope, receive, send)
-        elif not (given.isascii() and given.isprintable() and 0 < len(given) <= MAX_CHARACTERS):
-            text = f"the header Idempotency-Key is not 1 to {MAX_CHARACTERS} printable characters; send a UUID"
+        elif not _KEY.fullmatch(given):
+            text = "the header Idempotency-Key is not 1 to 255 printable characters without blanks; send a UUID"
             await refuse(400, "bad_request", text)(scope, receive, send)
         else:
             await self._in_turn(_digest(caller, given), scope, receive, send)

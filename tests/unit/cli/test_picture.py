@@ -121,3 +121,25 @@ def test_an_attempt_that_cannot_be_placed_is_taken_for_the_current_one(attempt: 
 
 def test_no_milestones_make_no_rows() -> None:
     assert picture_of(event(1, "workflow.started"), event(1, "workflow.completed"), milestones=()).rows == []
+
+
+def test_milestones_of_a_group_go_side_by_side_and_what_follows_a_failure_has_rows_of_its_own() -> None:
+    picture = Picture([["build", "scan"], "deploy"], on_failure=["tidy"])
+    for told in (
+        event(1, "workflow.started"),
+        event(2, "milestone.claimed", attempt="0.0.1", milestone="build"),
+        event(2, "milestone.claimed", attempt="0.0.2", milestone="scan"),
+        event(3, "milestone.failed", attempt="0.0.2", milestone="scan"),
+    ):
+        picture.tell(told)
+    assert marks(picture) == [Mark.RUNNING, Mark.FAILED, Mark.PENDING]
+    assert picture.current is picture.rows[0]
+    picture.tell(event(4, "milestone.completed", attempt="0.0.1", milestone="build"))
+    picture.tell(event(4, "workflow.failing", milestone="scan"))
+    picture.tell(event(5, "milestone.claimed", attempt="1.0.1", milestone="tidy"))
+    assert [row.name for row in picture.rows] == ["build", "scan", "deploy", "tidy"]
+    assert marks(picture) == [Mark.DONE, Mark.FAILED, Mark.PENDING, Mark.RUNNING]
+    picture.tell(event(6, "milestone.completed", attempt="1.0.1", milestone="tidy"))
+    picture.tell(event(6, "workflow.failed"))
+    assert marks(picture) == [Mark.DONE, Mark.FAILED, Mark.PENDING, Mark.DONE]
+    assert picture.failed is picture.rows[1]

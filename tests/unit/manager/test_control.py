@@ -6,6 +6,7 @@ import pytest
 
 from openaperture.domain import events as e
 from openaperture.domain.workflow import State
+from tests.unit.manager.people import make_token, sending
 from tests.unit.manager.place import WORKER, Place, key
 
 
@@ -128,6 +129,24 @@ async def test_an_approval_counts_for_what_was_seen_alone(place: Place) -> None:
     approved = await post(place, path, seen)
     assert approved["current_step"] == "deploy"
     assert approved["outputs"]["approval"]["approved_by"] == "local"
+
+
+@pytest.mark.parametrize(
+    ("role", "groups", "status"),
+    [("viewer", ["approver"], 200), ("operator", ["testers"], 403), ("admin", [], 200)],
+)
+async def test_the_groups_of_a_person_decide_who_has_a_say_and_an_admin_is_of_all(
+    place: Place, role: str, groups: list[str], status: int
+) -> None:
+    workflow_id = await place.ask()
+    _, text = await make_token(place, name="ada", role=role, groups=groups)
+    async with sending(place, authorization=f"Bearer {text}") as http:
+        response = await http.post(f"/workflows/{workflow_id}/approve")
+    assert response.status_code == status, response.text
+    if status == 200:
+        assert response.json()["outputs"]["approval"]["approved_by"] == "ada"
+    else:
+        assert response.json()["error"]["code"] == "not_allowed"
 
 
 async def test_a_rejection_fails_the_workflow_and_says_who_and_why(place: Place) -> None:

@@ -72,7 +72,7 @@ async def test_a_refusal_is_not_kept(place: Place) -> None:
     assert (await send(place, path, {})).status_code == 200
 
 
-@pytest.mark.parametrize("key", ["", "x" * 256, "a\tb"])
+@pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", "a b"])
 async def test_what_can_be_no_key_is_refused(place: Place, key: str) -> None:
     refused = await send(place, "/workflows", RELEASE, key=key)
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "bad_request")

@@ -1,0 +1,60 @@
+"""The commands of control and of the directory, as processes on a database of their own."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.functional.command_line import Site
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path)
+    yield site
+    site.clean_up()
+
+
+def test_the_directory_is_looked_after_from_the_command_line(site: Site) -> None:
+    broker = site.json("brokers", "add", "main", "--host", "rabbit.example.org", "--port", "5671")["key"]
+    exchange = site.json("exchanges", "add", "aws")["key"]
+    site.json("clusters", "add", "tok", "--exchange", exchange, "--builds")
+    site.json("modules", "add", "build-1", "--exchange", exchange, "--type", "builder")
+    assert [row["name"] for row in site.json("brokers", "list")] == ["main"]
+    assert [row["hostname"] for row in site.json("modules", "list")] == ["build-1"]
+    assert [row["allow_docker_builds"] for row in site.json("clusters", "list")] == [True]
+    site.json("brokers", "remove", broker)
+    gone = site.run("brokers", "remove", broker)
+    assert gone.returncode == 2
+    assert gone.stderr == "openaperture: there is no broker '1'; list them to see those that are\n"
+
+
+def test_a_verb_that_does_not_fit_is_one_sentence_and_exit_code_2(site: Site) -> None:
+    workflow = site.json("submit", "https://git.example.org/shop", "--milestones", "build+config,deploy")
+    assert workflow["plan"] == [["build", "config"], ["deploy"]]
+    refused = site.run("retry", workflow["id"][:8])
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"openaperture: workflow {workflow['id']} is running; it can be repeated")
+    assert len(refused.stderr.splitlines()) == 1
+    assert site.json("cancel", workflow["id"], "--force")["state"] == "cancelled"
+    again = site.run("again", workflow["id"])
+    assert json.loads(site.run("show", again.stdout.strip(), "--json").stdout)["parent_id"] == workflow["id"]
+
+
+def test_an_unknown_milestone_is_refused_with_a_word_on_how_it_is_written(site: Site) -> None:
+    refused = site.run("submit", "https://git.example.org/shop", "--milestones", "biuld")
+    assert refused.returncode == 2
+    assert 'did you mean "build"?' in refused.stderr
+
+
+def test_the_history_is_printed_as_lines_and_as_json(site: Site) -> None:
+    workflow = site.json("submit", "https://git.example.org/shop", "--lock", "environment:prod")
+    kinds = [event["kind"] for event in site.json("events", workflow["id"])]
+    assert kinds[:3] == ["workflow.created", "workflow.started", "lock.asked"]
+    assert "asks for the lock" in site.run("events", workflow["id"]).stdout
+    [lock] = site.json("locks", "list")
+    assert lock["name"] == "environment:prod"
+    assert site.json("logs", workflow["id"]) == []
