@@ -97,7 +97,8 @@ def _failure(picture: Picture) -> Iterator[Line]:
 def _next_step(workflow: WorkflowSummary, picture: Picture) -> Iterator[Line]:
     if workflow.state == "failed" and any(row.tail for row in picture.rows):
         logs = f'"openaperture logs {workflow.id}"'
-        yield Line(text=f"next: {logs} shows its whole output; repair the cause and run the release again")
+        retry = f'"openaperture retry {workflow.id}" goes on from there'
+        yield Line(text=f"next: {logs} shows its whole output; repair the cause, and {retry}")
     elif workflow.state == "held":
         resolve = f"openaperture resolve {workflow.id}"
         yield Line(text=f'next: look at the target, then "{resolve} worked", "failed" or "again"')
