@@ -222,7 +222,7 @@ def modules_add(
     """Add a module; workers of the original do that by themselves."""
     from openaperture.cli import directory
 
-    fields = {"hostname": hostname, "type": kind, "status": status, "workload": []}
+    fields: dict[str, Any] = {"hostname": hostname, "type": kind, "status": status, "workload": []}
     _add(context, directory.module_in(exchange), fields, as_json=as_json)
 
 

@@ -1,5 +1,6 @@
 """The history of all workflows as one row of events."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, TextClause, func, literal, select, text
@@ -30,7 +31,7 @@ class SqlFeed:
         def read(connection: Connection) -> FeedPage:
             oldest = self._transaction(connection, _OLDEST)
             last_id: int = connection.scalars(newest).one()
-            rows = [] if after is None else connection.execute(page).all()
+            rows: Sequence[Row[Any]] = () if after is None else connection.execute(page).all()
             coming = self._transaction(connection, _COMING)
             entries = [_entry_of(row) for row in rows]
             return FeedPage(entries=entries, last_id=last_id, oldest=oldest, coming=coming)
