@@ -5,15 +5,15 @@ import pytest
 
 from openaperture.manager.feed import Horizon
 from openaperture.stores.feed import SqlFeed
-from tests.contract.stores import Place, creation, entry, fresh_schema, opened
+from tests.contract.stores import Opened, creation, entry, fresh_schema, opened
 from tests.unit.manager.pages import page
 
 
-async def store_events(place: Place, *names: str) -> None:
+async def store_events(place: Opened, *names: str) -> None:
     await place.store().commit([creation(name, entries=[entry(name)]) for name in names])
 
 
-async def test_the_events_of_all_workflows_come_in_one_row(place: Place) -> None:
+async def test_the_events_of_all_workflows_come_in_one_row(place: Opened) -> None:
     feed = SqlFeed(place.database)
     assert (await feed.read(0, limit=9)).entries == []
     await store_events(place, "a", "b")

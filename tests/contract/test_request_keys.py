@@ -6,13 +6,13 @@ import pytest
 
 from openaperture.ports import KeptAnswer
 from openaperture.stores.request_keys import SqlRequestKeys
-from tests.contract.stores import Place
+from tests.contract.stores import Opened
 
 ANSWER = KeptAnswer(status=201, headers={"location": "/workflows/1"}, body=b"\x00{}")
 
 
 @pytest.fixture
-def keys(place: Place) -> SqlRequestKeys:
+def keys(place: Opened) -> SqlRequestKeys:
     return SqlRequestKeys(place.database)
 
 
@@ -30,7 +30,7 @@ async def test_the_first_answer_is_kept(keys: SqlRequestKeys) -> None:
     assert (await keys.begin("another", "request")).answer is None
 
 
-async def test_keys_are_forgotten_after_a_day(place: Place, keys: SqlRequestKeys) -> None:
+async def test_keys_are_forgotten_after_a_day(place: Opened, keys: SqlRequestKeys) -> None:
     for key in ("key", "old"):
         await keys.begin(key, "request")
         await keys.settle(key, ANSWER)

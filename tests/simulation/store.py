@@ -18,6 +18,7 @@ from openaperture.domain.errors import StoreFull, StoreUnavailable
 from openaperture.domain.history import LogChunk
 from openaperture.domain.workflow import TERMINAL, State, Workflow
 from openaperture.ports import (
+    ALL_LOGS,
     BEGUN_LIMIT,
     Change,
     CommitOutcome,
@@ -26,6 +27,7 @@ from openaperture.ports import (
     Loaded,
     LockClaim,
     LockNews,
+    LogFilter,
     Observer,
     OutboxRow,
     RowKind,
@@ -449,12 +451,28 @@ class SimulatedStore(Calls):
 
         return await self._read("store.list_attempts", listed)
 
-    async def list_logs(self, workflow_id: str, *, after: int = 0, limit: int = 1000) -> list[StoredLog]:
+    async def list_logs(
+        self, workflow_id: str, wanted: LogFilter = ALL_LOGS, *, after: int = 0, limit: int = 1000
+    ) -> list[StoredLog]:
         def listed() -> list[StoredLog]:
-            rows = [row for row in self._disk.logs.get(workflow_id, {}).values() if row["id"] > after][:limit]
-            return [StoredLog(id=row["id"], chunk=_chunk(row)) for row in rows]
+            return [each for each in self._logs_of(workflow_id, wanted) if each.id > after][:limit]
 
         return await self._read("store.list_logs", listed)
+
+    async def list_last_logs(self, workflow_id: str, wanted: LogFilter, *, limit: int) -> list[StoredLog]:
+        return await self._read("store.list_last_logs", lambda: self._logs_of(workflow_id, wanted)[-limit:])
+
+    def _logs_of(self, workflow_id: str, wanted: LogFilter) -> list[StoredLog]:
+        found = [
+            StoredLog(id=row["id"], chunk=_chunk(row)) for row in self._disk.logs.get(workflow_id, {}).values()
+        ]
+        return [
+            each
+            for each in found
+            if wanted.attempt in {None, each.chunk.attempt}
+            and (wanted.first is None or each.chunk.sequence >= wanted.first)
+            and (wanted.last is None or each.chunk.sequence <= wanted.last)
+        ]
 
     async def list_troubles(self, ids: Collection[str]) -> Mapping[str, Trouble]:
         def listed() -> Mapping[str, Trouble]:

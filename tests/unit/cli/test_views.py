@@ -167,8 +167,10 @@ def test_the_summary_of_a_failure_has_the_reason_the_last_lines_and_the_next_ste
         "  deploy  not reached",
         "last lines of build:",
         "  | make: *** no rule",
-        f'next: "openaperture logs {ID}" shows its whole output; repair the cause, and "openaperture retry {ID}" '
-        "goes on from there",
+        (
+            f'next: "openaperture logs {ID}" shows its whole output; repair the cause, '
+            f'and "openaperture retry {ID}" goes on from there'
+        ),
     ]
 
 
