@@ -154,7 +154,7 @@ async def test_our_queue_is_made_again_when_it_is_deleted_under_us(
     async with private.worker(), private.engine():
         first = await private.start("build")
         await private.until_all_completed([first])
-        await asyncio.to_thread(_delete, rabbit_server, private.intake, private.error_queue)
+        await asyncio.to_thread(_delete, rabbit_server, private.error_queue, private.intake)
         await private.events.wait_for("consumer.lost")
         await private.events.wait_for("consumer.subscribed")
         second = await private.start("build")
