@@ -65,10 +65,10 @@ unit: setup
 
 test: setup ## Everything: the checks, and all tests on real servers, which it starts (ARGS go to pytest)
 	@$(BIN)/python -m tests.servers start
-	@failed=0; \
-	$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target pyright types imports lint format \
-		|| failed=1; \
-	$(BIN)/pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder $(ARGS) || failed=1; \
+	@failed=0; said=$$(mktemp); \
+	$(MAKE) --no-print-directory --keep-going pyright types imports lint format > $$said 2>&1 & checks=$$!; \
+	$(BIN)/pytest --numprocesses=4 --dist=loadfile --no-loadscope-reorder $(ARGS) || failed=1; \
+	wait $$checks || failed=1; cat $$said; rm -f $$said; \
 	exit $$failed
 
 soak: setup ## Simulate 10,000,000 deliveries, and every pair of crashes in the golden scenarios (hours)

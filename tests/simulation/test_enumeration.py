@@ -13,11 +13,15 @@ ONE_FIRST_CRASH = 1_000_000
 """Of the first crashes of a pair only one is played here, with every second one; `make soak` plays all."""
 
 
+LONG = {"undeliverable"}
+"""Their hundreds of awaits are alike; `make soak` crashes at each."""
+
+
 def _named(scenario: Scenario) -> str:
     return scenario.name
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=_named)
+@pytest.mark.parametrize("scenario", [each for each in SCENARIOS if each.name not in LONG], ids=_named)
 def test_a_golden_scenario_survives_a_crash_at_every_await(scenario: Scenario) -> None:
     found = enumerate_singles(scenario)
     print(f"{scenario.name}: {found.singles} crashes")
@@ -35,6 +39,6 @@ def test_a_golden_scenario_survives_a_crash_inside_its_recovery(scenario: Scenar
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=_named)
 def test_a_golden_scenario_ends_the_same_in_any_order(scenario: Scenario) -> None:
-    for seed in range(1, 9):
+    for seed in range(1, 6):
         performance = perform(scenario, seed=seed, faults=Faults(latency=0.1))
         assert not performance.violations, f"shuffled by {seed}"

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
 
-DELIVERIES = 200_000
+DELIVERIES = 100_000
+"""At random; the crashes of the golden scenarios (`test_enumeration.py`) make about as many again."""
 FIRST_SEED = 1_000
 
 
@@ -26,7 +27,7 @@ def test_a_seed_that_failed_once_fails_no_more(seed: int) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_two_hundred_thousand_deliveries_break_no_invariant() -> None:
+def test_a_hundred_thousand_random_deliveries_break_no_invariant() -> None:
     total = play(count(FIRST_SEED), deliveries=DELIVERIES)
     print(total)
     assert not total.failures, (

@@ -60,7 +60,10 @@ class Streams:
 
     async def of_all(self, request: Request) -> Response:
         """From now on, or from where the client was."""
-        return self._opened(request, None, _last_seen(request))
+        seen = _last_seen(request)
+        # Known before the answer begins: what is stored once the client has it does not get lost.
+        last_id = (await self._feed.source.read(None, limit=1)).last_id if seen is None else seen
+        return self._opened(request, None, last_id)
 
     async def of_workflow(self, request: Request, workflow_id: str, after: int) -> Response:
         """From its beginning, or from where the client was."""
@@ -73,7 +76,7 @@ class Streams:
             return Response(status_code=204, headers=HEADERS)
         return self._opened(request, workflow, last_id)
 
-    def _opened(self, request: Request, workflow: Workflow | None, last_id: int | None) -> Response:
+    def _opened(self, request: Request, workflow: Workflow | None, last_id: int) -> Response:
         caller = name_of(request)
         retry = {"retry-after": _BREAK_SECONDS}
         if self._open[caller] >= self._most_each:
@@ -85,7 +88,7 @@ class Streams:
         stream = self._counted(caller, workflow, last_id)
         return StreamingResponse(stream, media_type=MEDIA_TYPE, headers=HEADERS)
 
-    async def _counted(self, caller: str, workflow: Workflow | None, last_id: int | None) -> AsyncGenerator[bytes]:
+    async def _counted(self, caller: str, workflow: Workflow | None, last_id: int) -> AsyncGenerator[bytes]:
         self._open[caller] += 1
         try:
             with self._feed.listening(workflow.id if workflow else None) as subscription:
@@ -98,10 +101,9 @@ class Streams:
                 del self._open[caller]
 
     async def _told(
-        self, subscription: Subscription, workflow: Workflow | None, last_id: int | None
+        self, subscription: Subscription, workflow: Workflow | None, last_id: int
     ) -> AsyncGenerator[bytes]:
         await self._feed.placed()
-        last_id = self._feed.position if last_id is None else last_id
         subscription.missed = True
         ended = workflow is not None and await self._follower.has_ended(workflow)
         while not subscription.closed:
