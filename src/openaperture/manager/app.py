@@ -41,7 +41,7 @@ from openaperture.manager.sealing import Seal
 from openaperture.manager.streams import Streams
 from openaperture.manager.system_events import SystemEventRoutes
 from openaperture.manager.workflows import WorkflowRoutes
-from openaperture.ports import Observer, RequestKeys
+from openaperture.ports import Observer, Records, RequestKeys
 
 
 def build(parts: Parts, *, gate: Gate, version: str, observer: Observer | None) -> FastAPI:
@@ -49,6 +49,7 @@ def build(parts: Parts, *, gate: Gate, version: str, observer: Observer | None) 
     app = _bare(version, observer)
     app.state.stopping = asyncio.Event()
     _add_status(app, version)
+    _add_readiness(app, parts.records)
     follower, presenter = Follower(parts.records, parts.foreign, app.state.stopping), Presenter(parts)
     app.state.feed = Feed(parts.feed, app.state.stopping)
     streams = app.state.streams = Streams(app.state.feed, parts.records, follower)
@@ -106,6 +107,15 @@ def _add_status(app: FastAPI, version: str) -> None:
         return answer({"status": "ok", **known})
 
     app.add_api_route("/status", show_status, methods=["GET"], response_model=None)
+
+
+def _add_readiness(app: FastAPI, records: Records) -> None:
+    async def show_readiness() -> Response:
+        """That requests can be answered: the database is there. 503 while it is not."""
+        await records.count_outbox()
+        return answer({"status": "ready"})
+
+    app.add_api_route("/ready", show_readiness, methods=["GET"], response_model=None)
 
 
 def _add_components(app: FastAPI) -> None:

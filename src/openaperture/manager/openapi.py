@@ -25,6 +25,7 @@ Answer = tuple[int, Any]
 
 ANSWERS: Mapping[str, Answer] = {
     "GET /status": (200, _ROW),
+    "GET /ready": (200, _ROW),
     "GET /openapi.json": (200, _ROW),
     "GET /system_components": (200, list[Any]),
     "POST /oauth/token": (200, _ROW),

@@ -43,6 +43,7 @@ _ADMINISTER = Policy(minimum=Role.ADMIN)
 
 POLICIES: Mapping[tuple[str, str], Policy] = {
     ("GET", "/status"): _PUBLIC,
+    ("GET", "/ready"): _PUBLIC,
     ("POST", "/oauth/token"): _PUBLIC,
     ("GET", "/login"): _PUBLIC,
     ("GET", "/login/callback"): Policy(minimum=None, audited=True),

@@ -26,6 +26,7 @@ EVERYBODY_KNOWN = "viewer operator admin worker"
 VIEWERS = "viewer operator admin"
 ALLOWED = {
     "GET /status": EVERYBODY,
+    "GET /ready": EVERYBODY,
     "POST /oauth/token": EVERYBODY,
     "GET /login": EVERYBODY,
     "GET /login/callback": EVERYBODY,

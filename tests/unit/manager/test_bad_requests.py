@@ -192,7 +192,8 @@ async def test_a_resolution_that_is_none_is_refused(place: Place, body: dict[str
 async def test_a_database_that_is_away_is_a_passing_fault(place: Place) -> None:
     workflow_id = await place.create()
     await place.store._database.close()
-    for method, path in (("GET", f"/workflows/{workflow_id}"), ("POST", f"/workflows/{workflow_id}/cancel")):
+    asked = [("GET", "/ready"), ("GET", f"/workflows/{workflow_id}"), ("POST", f"/workflows/{workflow_id}/cancel")]
+    for method, path in asked:
         response = await place.http.request(method, path)
         assert (response.status_code, response.json()["error"]["code"]) == (503, "unavailable")
         assert int(response.headers["retry-after"]) > 0
