@@ -25,7 +25,7 @@ from openaperture.engine.intake import Item
 from openaperture.engine.originals import recorded_fields
 from openaperture.engine.ports import Register
 from openaperture.engine.senders import Handled, deferral
-from openaperture.ports import Clock, Deferred, Observer, OutboxRow, Records, Store, WorkflowFilter
+from openaperture.ports import Clock, Deferred, Observer, OutboxRow, Records, Store, WorkflowFilter, record_id
 
 RECORD_SECONDS = 15.0
 """One look and one PUT, with all their tries."""
@@ -101,7 +101,19 @@ class Recorder:
                 await self._apply(workflow_id, CancelRequested(by=BY))
                 return None
             return await self._give_up(workflow, f"the Manager refuses to record this workflow: {exc}")
-        return await self._settle(workflow)
+        freed = await self._settle(workflow)
+        await self._put_end_again(workflow)
+        return freed
+
+    async def _put_end_again(self, put: Workflow) -> None:
+        """Who stood still past its lease may have put an older state over the end that a peer has recorded."""
+        loaded = await self._store.load([put.id])
+        newest = loaded.workflows.get(put.id)
+        if newest is None or put.ended or not newest.ended:
+            return
+        # While its row is there, the end is recorded next anyway.
+        if not await self._store.claim_row(record_id(put.id), self._owner, lease_seconds=LEASE_SECONDS):
+            await self._register.put_workflow(put.id, recorded_fields(newest, loaded.now))
 
     async def _give_up(self, workflow: Workflow, reason: str) -> list[OutboxRow] | None:
         """What cannot be recorded is not done: it fails, and the next state is not recorded either."""

@@ -146,6 +146,22 @@ async def test_what_changed_while_it_was_recorded_is_recorded_after_it_and_nothi
     assert not [row for row in freed if row.attempt.startswith("0.1.")]
 
 
+async def test_who_stood_still_past_its_lease_does_not_undo_the_end_that_a_peer_has_recorded(
+    office: Office,
+) -> None:
+    await office.ask_for_build()
+    office.shelf.may_go_on = asyncio.Event()
+    recording = asyncio.ensure_future(office.recorder()(RECORD))
+    await office.shelf.arrived.wait()
+    await office.tell(e.CancelRequested(by="ann"))
+    ended = await office.get()
+    # The lease was over: a peer has put the end meanwhile, and settled the row.
+    await office.store.settle_record("w", ended.version, live=[], owner="peer", lease_seconds=1.0)
+    office.shelf.may_go_on.set()
+    await recording
+    assert [put["workflow_completed"] for put in office.shelf.puts] == [False, True]
+
+
 @pytest.mark.parametrize(
     "error", [ManagerUnavailable("it is away"), AccessRefused("the token"), UnusableAnswer("not a Manager")]
 )
