@@ -7,6 +7,7 @@ twice, looking up a route twice and recording a newer state than asked for are a
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from openaperture.domain.attempts import Attempt, AttemptKey
 from openaperture.domain.errors import (
@@ -84,13 +85,24 @@ class RequestSender:
 
 
 class NoticeSender:
-    """Publishes notes and e-mails. Their absence holds nothing up."""
+    """Publishes notes and e-mails, those of one workflow one by one: they are read in the order of their coming.
+
+    Their absence holds nothing up, so one that no queue takes now is passed by the ones behind it.
+    """
 
     def __init__(self, deliver: Deliver, observer: Observer) -> None:
         self._deliver = deliver
         self._observer = observer
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def __call__(self, row: OutboxRow) -> Handled:
+        turn = self._turns.get(row.workflow_id)
+        if turn is None:
+            turn = self._turns[row.workflow_id] = asyncio.Lock()
+        async with turn:
+            return await self._send(row)
+
+    async def _send(self, row: OutboxRow) -> Handled:
         try:
             await self._deliver(row, message_of(row))
         except (Unroutable, RouteRefused) as exc:

@@ -1,6 +1,8 @@
 """What becomes of a row of the outbox, for each way in which its errand can end."""
 
+import asyncio
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +124,26 @@ async def test_a_note_is_kept_while_the_broker_or_the_manager_is_away() -> None:
     for error in (BrokerUnavailable("away"), ManagerUnavailable("away")):
         handled = await NoticeSender(Road(error), Told())(row("n", tries=MAX_NOTICE_TRIES * 10))
         assert handled.deferred is not None
+
+
+async def test_notes_of_one_workflow_go_out_in_their_order_and_hold_up_no_other() -> None:
+    """The first one waits, as for a connection that is being opened; the second finds it open."""
+    opened, sent = asyncio.Event(), list[str]()
+
+    async def deliver(note: OutboxRow, _: Message) -> None:
+        if note.id == "first":
+            await opened.wait()
+        sent.append(note.id)
+
+    send = NoticeSender(deliver, Told())
+    async with asyncio.TaskGroup() as tasks:
+        for note in (row("first"), row("second"), replace(row("another"), workflow_id="w2")):
+            tasks.create_task(send(note))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert sent == ["another"]
+        opened.set()
+    assert sent == ["another", "first", "second"]
 
 
 # -------------------------------------------------------------------------------------------------- routes
