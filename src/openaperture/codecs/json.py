@@ -61,13 +61,7 @@ def parse(body: bytes) -> Any:
     if text.count("{") + text.count("[") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
         raise BadMessage(f"the message is nested deeper than {MAX_DEPTH} levels")
     try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_unique_keys,
-            parse_constant=_refuse_constant,
-            parse_int=_bounded_integer,
-            parse_float=_finite_float,
-        )
+        value = _strict.decode(text)
     except (json.JSONDecodeError, RecursionError) as exc:
         raise BadMessage(f"the message is not JSON: {exc}") from exc
     if "\\u" in text:
@@ -147,3 +141,11 @@ def _name_of(value: object) -> str:
     if value is None:
         return "null"
     return {"list": "array", "str": "string", "bool": "boolean"}.get(value.__class__.__name__, "number")
+
+
+_strict = json.JSONDecoder(
+    object_pairs_hook=_unique_keys,
+    parse_constant=_refuse_constant,
+    parse_int=_bounded_integer,
+    parse_float=_finite_float,
+)

@@ -18,10 +18,16 @@ Kinds = Mapping[str, MilestoneKind]
 
 
 class Draft:
-    """Begins as "nothing changes"."""
+    """Begins as "nothing changes".
+
+    `workflow` is the given value until something changes, and then a copy of it that nobody else has before
+    `decision` hands it out: so changes are written into it. One copy for each of them would be most of what a
+    decision costs. Read what you need of it before you change it.
+    """
 
     def __init__(self, workflow: Workflow, now: datetime, kinds: Kinds) -> None:
         self.workflow = workflow
+        self._given = workflow
         self.now = now
         self.kinds = kinds
         self._entries: list[Entry] = []
@@ -60,9 +66,11 @@ class Draft:
 
     def change(self, **fields: Any) -> None:
         """What stays equal stays the same value: a decision that changes nothing is seen as such."""
-        news = {name: value for name, value in fields.items() if getattr(self.workflow, name) != value}
-        if news:
-            self.workflow = replace(self.workflow, **news)
+        for name, value in fields.items():
+            if getattr(self.workflow, name) != value:
+                if self.workflow is self._given:
+                    self.workflow = replace(self._given)
+                object.__setattr__(self.workflow, name, value)
 
     def put(self, step: Step, **fields: Any) -> Step:
         """Replace the step of that milestone by this one, with these changes; answers what it is now."""
