@@ -12,7 +12,7 @@ import httpx
 import pika
 import pytest
 
-from openaperture.app.manager import Announced, find_running
+from openaperture.app.announcement import Announced, find_running
 from openaperture.brokers.amqp import AmqpBroker
 from openaperture.client import ManagerClient
 from openaperture.client.models import NewWorkflow, Workflow

@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from openaperture.brokers.amqp import AmqpBroker
 from openaperture.brokers.embedded import EmbeddedBroker
 from openaperture.codecs import incoming, terms
 from openaperture.codecs import json as json_codec
@@ -117,6 +116,9 @@ async def open_core(settings: Settings, observer: Observer) -> AsyncGenerator[Co
 def broker_of(settings: Settings, database: Database | None, observer: Observer) -> Broker:
     """The broker that the settings name. The embedded one needs the database of its process."""
     if settings.broker != "embedded":
+        # Imported only here: a command on a laptop starts without the client of RabbitMQ.
+        from openaperture.brokers.amqp import AmqpBroker  # noqa: PLC0415
+
         return AmqpBroker(settings.broker, observer=observer)
     if database is None:
         raise AssertionError("the embedded broker lives in the database of its process")

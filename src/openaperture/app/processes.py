@@ -6,10 +6,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from openaperture.app.access import check_exposure
+from openaperture.app.announcement import announced
 from openaperture.app.core import Core, broker_of, open_core
 from openaperture.app.elsewhere import observing, open_elsewhere
 from openaperture.app.engine import build_engine, worker_service
-from openaperture.app.manager import Api, announced
+from openaperture.app.manager import Api
 from openaperture.config import Settings
 from openaperture.domain.errors import StoreUnavailable
 from openaperture.observability.logs import open_log

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
-from openaperture.app.manager import Announced, find_running
+from openaperture.app.announcement import Announced, find_running
 from openaperture.app.sessions import manager_session, running
 from openaperture.client import ManagerClient
 from openaperture.client.models import EventPage, LogPage, Workflow

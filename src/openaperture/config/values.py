@@ -13,7 +13,6 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
-from openaperture.database.url import parse as parse_database_url
 from openaperture.domain.errors import ConfigError
 from openaperture.domain.milestones import FailureKind
 
@@ -180,9 +179,12 @@ def _broker(value: object) -> str:
 
 
 def _database(value: object) -> str:
+    # Imported only here: it brings in all of SQLAlchemy, which a command without a database does not need.
+    from openaperture.database.url import parse  # noqa: PLC0415
+
     url = _text(value)
     try:
-        parse_database_url(url)
+        parse(url)
     except ConfigError as error:
         raise ValueError(str(error)) from None
     return url
