@@ -373,8 +373,8 @@ MUTANTS = (
     Mutant(
         name="locks are not asked for",
         file=f"{DECIDE}/locks.py",
-        old="    if not workflow.release.locks or workflow.lock_tokens:\n",
-        new="    if not workflow.release.locks or workflow.version >= 0:\n",
+        old="    if all(name in workflow.lock_tokens for name in workflow.release.locks):\n",
+        new="    if workflow.version >= 0:\n",
         why="two workflows deploy to one environment",
     ),
     Mutant(

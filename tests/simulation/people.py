@@ -89,7 +89,7 @@ class People:
 
     async def _take_a_lock_away(self, verbs: Verbs, w: Workflow, by: str) -> None:
         if w.lock_tokens and self._chance.random() < 0.2:
-            await verbs.release_lock(self._chance.choice(sorted(w.lock_tokens)), by)
+            await verbs.release_lock(self._chance.choice(sorted(w.lock_tokens)), by, force=True)
 
 
 class Caretaker:
@@ -109,7 +109,7 @@ class Caretaker:
             for claim in list(site.world.disk.locks.claims):
                 if claim.kept is not None:
                     with suppress(OpenApertureError):
-                        await verbs.release_lock(claim.name, "the caretaker")
+                        await verbs.release_lock(claim.name, "the caretaker", force=True)
 
     async def _look_after(self, verbs: Verbs, w: Workflow) -> None:
         if w.pause is not None:

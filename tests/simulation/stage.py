@@ -98,7 +98,7 @@ class Stage:
         """Of the workflow, if it has ended and still has it."""
         workflow = self.workflow()
         if workflow is not None and workflow.keeps_locks:
-            await self._until_done(lambda: self._verbs.release_lock(name, "ann"))
+            await self._until_done(lambda: self._verbs.release_lock(name, "ann", force=True))
 
     async def resolve(self, resolution: Resolution, who: str = WORKFLOW) -> None:
         await self._until_done(lambda: self._resolve_one(resolution, who))

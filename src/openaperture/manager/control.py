@@ -16,7 +16,7 @@ from openaperture.manager.parts import Parts
 from openaperture.manager.presenter import Presenter
 from openaperture.manager.requests import (
     AgainBody,
-    CancelBody,
+    ForceBody,
     ReasonBody,
     RerunBody,
     ResolveBody,
@@ -24,7 +24,7 @@ from openaperture.manager.requests import (
 )
 
 _NO_REASON = ReasonBody()
-_AT_ONCE = CancelBody()
+_AT_ONCE = ForceBody()
 _PINNED = AgainBody()
 _PLAIN_VOTE = VoteBody()
 
@@ -60,7 +60,7 @@ class ControlRoutes:
 
     # ------------------------------------------------------------------------------ on the way
 
-    async def cancel(self, request: Request, workflow_id: str, body: CancelBody = _AT_ONCE) -> Response:
+    async def cancel(self, request: Request, workflow_id: str, body: ForceBody = _AT_ONCE) -> Response:
         by = name_of(request)
         return await self._show(await self._verbs.cancel(workflow_id, by, body.reason, force=body.force))
 

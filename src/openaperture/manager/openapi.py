@@ -111,7 +111,7 @@ _EXAMPLES: Mapping[str, Any] = {
         "milestones": ["build", ["deploy", "deploy_ecs"]],
         "locks": ["environment:prod"],
     },
-    "CancelBody": {"reason": "wrong branch", "force": False},
+    "ForceBody": {"reason": "wrong branch", "force": False},
     "ReasonBody": {"reason": "the database is being moved"},
     "ResolveBody": {"resolution": "worked", "reason": "the new version answers"},
     "VoteBody": {"reason": "tested on staging"},
