@@ -254,17 +254,19 @@ def _words_of_workers(tape: Tape) -> dict[tuple[str, ...], int]:
 
 
 def one_result_per_milestone(tape: Tape) -> Iterator[str]:
-    """I6: a milestone is counted as completed once."""
+    """I6: a milestone is counted as completed once; an approval once more when it was voided in between."""
     for workflow_id, changes in tape.by_workflow.items():
-        counts = Counter(
-            (saved.before is not None and saved.before.failure is not None, _position_of(saved, entry), milestone)
-            for _, saved in changes
-            for entry in saved.entries
-            if entry.kind == "milestone.completed" and (milestone := str(entry.details.get("milestone")))
-        )
-        for (_, position, milestone), count in counts.items():
-            if count > 1:
-                yield f"workflow {workflow_id}: {milestone} at {position} was completed {count} times"
+        counts = Counter[tuple[bool, str, str]]()
+        for _, saved in changes:
+            failing = saved.before is not None and saved.before.failure is not None
+            for entry in saved.entries:
+                position, milestone = _position_of(saved, entry), str(entry.details.get("milestone") or "")
+                if entry.kind == "milestone.completed" and milestone:
+                    counts[failing, position, milestone] += 1
+                elif entry.kind == "approval.voided":
+                    counts[failing, position, milestone] = 0
+                if (count := counts[failing, position, milestone]) > 1:
+                    yield f"workflow {workflow_id}: {milestone} at {position} was completed {count} times"
 
 
 def _position_of(saved: Saved, entry: Entry) -> str:
