@@ -539,8 +539,12 @@ class ForeignRecords(Protocol):
         """The original's fields by workflow, as they were put, and `updated_at`."""
         ...
 
-    async def put_foreign(self, workflow_id: str, fields: Fields) -> None:
-        """Replace the record. Raises BadInput when no database can hold it."""
+    async def put_foreign(self, workflow_id: str, fields: Fields, *, version: int, known: Fields | None) -> bool:
+        """Replace the record that was judged: `known`, as it was found, or None where there was none.
+
+        False, and nothing is written, when it or the version of the workflow is another one by now.
+        Raises BadInput when no database can hold it.
+        """
         ...
 
     async def delete_workflow(self, workflow_id: str, version: int) -> bool:

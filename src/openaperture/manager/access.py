@@ -112,9 +112,14 @@ def identity_of(request: Request) -> Identity | None:
     return None if grant is None else grant.identity
 
 
-def name_of(request: Request) -> str:
-    """Who asks, for a history, on a route that is not public."""
+def known_identity_of(request: Request) -> Identity:
+    """Who asks, on a route that is not public."""
     identity = identity_of(request)
     if identity is None:
         raise AssertionError(f"{request.url.path} is not public, and nobody is known")
-    return identity.name
+    return identity
+
+
+def name_of(request: Request) -> str:
+    """Who asks, for a history, on a route that is not public."""
+    return known_identity_of(request).name

@@ -85,4 +85,4 @@ class BrokerRoutes:
 def _may_connect(request: Request) -> bool:
     """Whether whoever asks connects to brokers: an orchestrator, a worker, or who looks after them."""
     identity = identity_of(request)
-    return identity is not None and identity.role in {Role.WORKER, Role.ADMIN}
+    return identity is not None and identity.role in {Role.WORKER, Role.ORCHESTRATOR, Role.ADMIN}

@@ -10,6 +10,7 @@ from starlette.routing import Match
 from openaperture.client.models import ErrorAnswer, ErrorDetails, Problem
 from openaperture.domain.errors import (
     BadInput,
+    Contested,
     LoginUnavailable,
     NotAllowed,
     OpenApertureError,
@@ -55,6 +56,8 @@ def refuse_for(error: OpenApertureError) -> Response:
     match error:
         case Overloaded():
             return refuse(503, "overloaded", str(error), headers={"retry-after": str(OVERLOAD_SECONDS)})
+        case Contested():
+            return refuse(503, "contested", str(error), headers=retry)
         case StoreFull():
             return refuse(503, "unavailable", "the Manager's database has no room left; free some", headers=retry)
         case StoreUnavailable():

@@ -21,8 +21,8 @@ from tests.unit.manager.people import (
 )
 from tests.unit.manager.place import TOKEN, Place
 
-EVERYBODY = "none viewer operator admin worker"
-EVERYBODY_KNOWN = "viewer operator admin worker"
+EVERYBODY = "none viewer operator admin worker orchestrator"
+EVERYBODY_KNOWN = "viewer operator admin worker orchestrator"
 VIEWERS = "viewer operator admin"
 ALLOWED = {
     "GET /status": EVERYBODY,
@@ -38,7 +38,7 @@ ALLOWED = {
     "GET /workflows": VIEWERS,
     "POST /workflows": "operator admin",
     "GET /workflows/{workflow_id}": EVERYBODY_KNOWN,
-    "PUT /workflows/{workflow_id}": "operator admin worker",
+    "PUT /workflows/{workflow_id}": "operator admin worker orchestrator",
     "DELETE /workflows/{workflow_id}": "admin",
     "POST /workflows/{workflow_id}/execute": "operator admin",
     "POST /workflows/{workflow_id}/cancel": "operator admin",
@@ -74,9 +74,9 @@ ALLOWED = {
     "DELETE /messaging/exchanges/{exchange_id}/brokers": "admin",
     "GET /messaging/exchanges/{exchange_id}/clusters": EVERYBODY_KNOWN,
     "GET /messaging/exchanges/{exchange_id}/modules": EVERYBODY_KNOWN,
-    "POST /messaging/exchanges/{exchange_id}/modules": "operator admin worker",
+    "POST /messaging/exchanges/{exchange_id}/modules": "operator admin worker orchestrator",
     "GET /messaging/exchanges/{exchange_id}/modules/{hostname}": EVERYBODY_KNOWN,
-    "DELETE /messaging/exchanges/{exchange_id}/modules/{hostname}": "operator admin worker",
+    "DELETE /messaging/exchanges/{exchange_id}/modules/{hostname}": "operator admin worker orchestrator",
     "GET /messaging/brokers": EVERYBODY_KNOWN,
     "POST /messaging/brokers": "admin",
     "GET /messaging/brokers/{broker_id}": EVERYBODY_KNOWN,
@@ -91,11 +91,11 @@ ALLOWED = {
     "PUT /clusters/{etcd_token}": "admin",
     "DELETE /clusters/{etcd_token}": "admin",
     "GET /system_events": EVERYBODY_KNOWN,
-    "POST /system_events": "operator admin worker",
+    "POST /system_events": "operator admin worker orchestrator",
     "GET /system_events/{event_id}": EVERYBODY_KNOWN,
 }
 """Written down a second time on purpose: who loosens a route has to say so twice."""
-ROLES = ("viewer", "operator", "admin", "worker")
+ROLES = ("viewer", "operator", "admin", "worker", "orchestrator")
 
 FOREIGN = [
     {},
@@ -319,12 +319,13 @@ def test_no_application_starts_with_a_route_that_has_no_policy() -> None:
         Policies(POLICIES).check(app.routes)
 
 
-def test_roles_are_ordered_and_the_worker_stands_beside_them() -> None:
+def test_roles_are_ordered_and_those_of_programs_stand_beside_them() -> None:
     covered = {(one, other) for one in Role for other in Role if one.covers(other)}
     same = {(role, role) for role in Role}
     admins = {(Role.ADMIN, role) for role in Role}
-    assert covered == same | admins | {(Role.OPERATOR, Role.VIEWER)}
-    assert not Policy(minimum=Role.VIEWER).allows(Identity(name="w", role=Role.WORKER))
+    assert covered == same | admins | {(Role.OPERATOR, Role.VIEWER), (Role.ORCHESTRATOR, Role.WORKER)}
+    for role in (Role.WORKER, Role.ORCHESTRATOR):
+        assert not Policy(minimum=Role.VIEWER).allows(Identity(name="w", role=role))
 
 
 # ------------------------------------------------------------------------------- headers and origin
