@@ -112,5 +112,11 @@ def _methods_of(request: Request) -> list[str]:
     return sorted({method for route in fitting for method in getattr(route, "methods", None) or ()})
 
 
+def shown_once(what: str) -> Response:
+    """For a request that was done before, with an answer that cannot be given again."""
+    text = f"this was done before, and the secret of {what} is shown once; take it back and make another"
+    return refuse(409, "shown_once", text)
+
+
 def refuse_failure() -> Response:
     return refuse(500, "failed", "the Manager failed to handle this request; its log says why")

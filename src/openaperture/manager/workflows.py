@@ -14,7 +14,7 @@ from openaperture.manager.access import known_identity_of, name_of
 from openaperture.manager.answers import HEADERS, answer, done
 from openaperture.manager.follow import MAX_WAIT_SECONDS, Follower, Span
 from openaperture.manager.foreign_views import as_recorded
-from openaperture.manager.idempotency import new_workflow_id
+from openaperture.manager.idempotency import id_from_key
 from openaperture.manager.overrides import overridden
 from openaperture.manager.parts import Parts
 from openaperture.manager.plans import check_plan
@@ -156,7 +156,7 @@ class WorkflowRoutes:
     async def create(self, request: Request, body: CreateBody) -> Response:
         release = body.release()
         check_plan(release, self._verbs.kinds)
-        chosen = body.id or new_workflow_id(request)
+        chosen = body.id or id_from_key(request)
         workflow_id = await self._verbs.create(chosen, release, by=name_of(request))
         return done(201, f"/workflows/{workflow_id}")
 
