@@ -14,7 +14,6 @@ from openaperture.database.tables import request_keys
 from openaperture.domain.access import Token
 from openaperture.manager import idempotency
 from openaperture.stores.access import SqlAccess
-from openaperture.stores.request_keys import SqlRequestKeys
 from tests.contract.stores import LONG_AGO, Opened, opened_store
 from tests.unit.manager.place import RELEASE, Place, manager_over
 
@@ -118,12 +117,8 @@ async def test_what_a_dead_manager_began_is_done_by_another_when_its_lease_has_r
         died.set()
         return await asyncio.Future[bool]()
 
-    async def leave_open(*_: object) -> None:
-        """The dead give nothing back."""
-
     with monkeypatch.context() as patch:
         patch.setattr(SqlAccess, "add_token", add_and_die)
-        patch.setattr(SqlRequestKeys, "release", leave_open)
         async with asyncio.TaskGroup() as tasks:
             doing = tasks.create_task(post(one, "/tokens", {}, "key"))
             await died.wait()

@@ -110,24 +110,30 @@ class Idempotency:
         return await self._keys.begin(key, request, owner, lease_seconds=LEASE_SECONDS)
 
     async def _do(self, key: str, owner: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Where it is cut short, a thread may still be at it: then the lease is left to run out."""
         answered = _Recorder()
-        kept = False
+        release = self._keys.release
+        try:
+            in_time = await self._finish(scope, receive, answered)
+        except Exception:
+            await self._unless_away(release(key, owner), scope)
+            raise
+        if not in_time:
+            await _too_slow()(scope, receive, send)
+            return
+        if not (200 <= answered.status < 300 and await self._keep(key, answered, scope)):
+            await self._unless_away(release(key, owner), scope)
+        for message in answered.messages:
+            await send(message)
+
+    async def _finish(self, scope: Scope, receive: Receive, answered: "_Recorder") -> bool:
         try:
             async with asyncio.timeout(WORK_SECONDS) as limit:
                 await self._app(scope, receive, answered)
-            kept = 200 <= answered.status < 300 and await self._keep(key, answered, scope)
         except TimeoutError:
             if not limit.expired():
                 raise
-            # A thread may still be at it: the lease is left to run out.
-            kept = True
-            await _too_slow()(scope, receive, send)
-            return
-        finally:
-            if not kept:
-                await self._unless_away(self._keys.release(key, owner), scope)
-        for message in answered.messages:
-            await send(message)
+        return not limit.expired()
 
     async def _keep(self, key: str, answered: "_Recorder", scope: Scope) -> bool:
         # Without the database it was done all the same, and that is what the client has to know.

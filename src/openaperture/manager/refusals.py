@@ -1,5 +1,6 @@
 """Every answer that is an error, in its one shape, and which error of ours becomes which."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -110,6 +111,12 @@ def _methods_of(request: Request) -> list[str]:
     """All that the path has; the router knows those of the first route that fits."""
     fitting = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
     return sorted({method for route in fitting for method in getattr(route, "methods", None) or ()})
+
+
+def slow_down(wait_seconds: float) -> Response:
+    """For who has failed to show something good too often."""
+    text = "too many bad tokens or codes came from this address; wait, and check what is sent"
+    return refuse(429, "slow_down", text, headers={"retry-after": str(math.ceil(wait_seconds))})
 
 
 def shown_once(what: str) -> Response:

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from openaperture.domain.access import Identity, Role
+from openaperture.manager.access import FAILURES_PER_ADDRESS
 from openaperture.manager.policy import POLICIES, Policies, Policy
 from tests.unit.manager.people import (
     ORIGIN,
@@ -243,6 +244,43 @@ async def test_a_session_is_no_bearer_and_a_bearer_no_session(place: Place) -> N
 async def test_who_shows_a_bad_bearer_is_not_taken_for_the_owner_of_the_cookie(place: Place) -> None:
     headers = {**await session_cookie(place), **bearer("wrong"), "origin": ORIGIN}
     assert_walked(await walked(place, headers), "none", 401)
+
+
+# ------------------------------------------------------------------------------------------ guessing
+
+
+async def test_who_shows_too_many_bad_bearers_has_to_wait_and_others_need_not(place: Place) -> None:
+    _, known = await make_token(place, name="ada", role="viewer")
+    _, fresh = await make_token(place, name="bob", role="viewer")
+    # From the same address as the guesses, such as behind a proxy that nobody named.
+    assert await status_of(place, "/workflows", **bearer(known)) == 200
+    guesses = [f"oap_{number:016x}_{'A' * 43}" for number in range(FAILURES_PER_ADDRESS)]
+    assert {await status_of(place, "/workflows", **bearer(guess)) for guess in guesses} == {401}
+    async with sending(place, **bearer("another")) as http:
+        refused = await http.get("/workflows")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "slow_down")
+    assert 0 < int(refused.headers["retry-after"]) <= 60
+    # Not even a right guess is told from a wrong one.
+    assert await status_of(place, "/workflows", **bearer(fresh)) == 429
+    for good in (known, TOKEN):
+        assert await status_of(place, "/workflows", **bearer(good)) == 200
+    assert await status_of(place, "/workflows", **await session_cookie(place)) == 200
+    assert await status_of(place, "/workflows") == 401
+    assert await status_of(place, "/status", **bearer("another")) == 200
+    transport = httpx.ASGITransport(app=place.app, client=("192.0.2.8", 4711))
+    async with httpx.AsyncClient(transport=transport, base_url=ORIGIN, headers=bearer(fresh)) as elsewhere:
+        assert (await elsewhere.get("/workflows")).status_code == 200
+    place.clock.seconds += 60
+    assert await status_of(place, "/workflows", **bearer("another")) == 401
+
+
+async def test_a_token_that_was_good_and_is_revoked_does_not_pass_a_bound(place: Place) -> None:
+    token_id, text = await make_token(place, name="ada", role="viewer")
+    assert await status_of(place, "/workflows", **bearer(text)) == 200
+    assert (await place.http.delete(f"/tokens/{token_id}")).status_code == 204
+    for _ in range(FAILURES_PER_ADDRESS + 1):
+        assert await status_of(place, "/workflows", **bearer(text)) == 401
+    assert await status_of(place, "/workflows", **bearer("another")) == 429
 
 
 # ------------------------------------------------------------------------------------------- tricks
