@@ -539,8 +539,12 @@ class ForeignRecords(Protocol):
         """The original's fields by workflow, as they were put, and `updated_at`."""
         ...
 
-    async def put_foreign(self, workflow_id: str, fields: Fields) -> None:
-        """Replace the record. Raises BadInput when no database can hold it."""
+    async def put_foreign(self, workflow_id: str, fields: Fields, *, version: int, known: Fields | None) -> bool:
+        """Replace the record that was judged: `known`, as it was found, or None where there was none.
+
+        False, and nothing is written, when it or the version of the workflow is another one by now.
+        Raises BadInput when no database can hold it.
+        """
         ...
 
     async def delete_workflow(self, workflow_id: str, version: int) -> bool:
@@ -567,17 +571,27 @@ class KnownKey:
     """When that was."""
     answer: KeptAnswer | None
     """None while it is being done, or when a crash came before it was kept."""
+    leased: bool
+    """Whether it is for who asked to do it now."""
 
 
 class RequestKeys(Protocol):
     """Keys by which clients mark a request that they may send again. Raises StoreUnavailable."""
 
-    async def begin(self, key: str, request: str) -> KnownKey:
-        """Write the key down, unless it is known; keys are forgotten a day after."""
+    async def begin(self, key: str, request: str, owner: str, *, lease_seconds: float) -> KnownKey:
+        """Write the key down, unless it is known; keys are forgotten a day after.
+
+        It is leased to `owner`, unless it has an answer, came with another request, or somebody else has a
+        lease that has not run out.
+        """
         ...
 
     async def settle(self, key: str, answer: KeptAnswer) -> None:
         """Keep the answer. The first one counts."""
+        ...
+
+    async def release(self, key: str, owner: str) -> None:
+        """Give the lease back: nothing is being done any more, and there is no answer to keep."""
         ...
 
 
@@ -601,7 +615,9 @@ class AccessStore(Protocol):
         """Its tokens are worth nothing from now on. False when there is no such client."""
         ...
 
-    async def add_token(self, token: Token) -> None: ...
+    async def add_token(self, token: Token) -> bool:
+        """False when there is one of that id."""
+        ...
 
     async def find_token(self, token_id: str) -> Token | None:
         """None also when the client that it was given to is disabled."""

@@ -11,7 +11,7 @@ from openaperture.manager.access import identity_of, name_of
 from openaperture.manager.answers import answer
 from openaperture.manager.explain import explain
 from openaperture.manager.follow import Follower
-from openaperture.manager.idempotency import new_workflow_id
+from openaperture.manager.idempotency import id_from_key
 from openaperture.manager.parts import Parts
 from openaperture.manager.presenter import Presenter
 from openaperture.manager.requests import (
@@ -118,7 +118,7 @@ class ControlRoutes:
         milestone: str | None = None,
         newest: bool = False,
     ) -> Response:
-        new_id = new_workflow_id(request)
+        new_id = id_from_key(request)
         made = await self._verbs.repeat(
             workflow_id, repeat, name_of(request), milestone=milestone, newest=newest, new_id=new_id
         )
