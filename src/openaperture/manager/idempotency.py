@@ -127,8 +127,9 @@ class Idempotency:
             await send(message)
 
     async def _finish(self, scope: Scope, receive: Receive, answered: "_Recorder") -> bool:
+        limit = asyncio.timeout(WORK_SECONDS)
         try:
-            async with asyncio.timeout(WORK_SECONDS) as limit:
+            async with limit:
                 await self._app(scope, receive, answered)
         except TimeoutError:
             if not limit.expired():
