@@ -234,6 +234,14 @@ class Deferred:
     error: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Due:
+    """A workflow whose `wake_at` has passed. They are ordered by that, and by id where it is the same."""
+
+    wake_at: datetime
+    workflow_id: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockNews:
     """A workflow has all the locks that it waits for, or does not get one."""
@@ -280,8 +288,11 @@ class Store(Protocol):
         """Delete what was confirmed; free the others again after their delay, with one more try counted."""
         ...
 
-    async def list_due(self, limit: int) -> list[str]:
-        """Ids of workflows whose `wake_at` has passed, longest overdue first."""
+    async def list_due(self, limit: int, *, after: Due | None = None) -> list[Due]:
+        """Workflows whose `wake_at` has passed, longest overdue first; only what comes `after` that one.
+
+        Fewer than `limit` are the last ones.
+        """
         ...
 
     async def list_stranded(self, limit: int) -> list[str]:

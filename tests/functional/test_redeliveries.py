@@ -64,7 +64,7 @@ async def _stopped_at(site: Site, call: str, *, queued: int) -> Events:
     return events
 
 
-@pytest.mark.fault("F31")
+@pytest.mark.fault("F13")
 @pytest.mark.parametrize("call", ["count 1", *CALLS[:5], CALLS[-1]])
 async def test_only_what_is_not_settled_goes_back_when_it_is_told_to_stop(site: Site, call: str) -> None:
     """I9: each delivery is settled once, and the counts add up."""

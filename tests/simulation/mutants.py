@@ -452,10 +452,10 @@ MUTANTS = (
     Mutant(
         name="a worker looks for a result before it waits for it",
         file=f"{WORKER}/service.py",
-        old="        running = await self._find_running(key)\n        if (done := self._done.get(key)) is not None:\n",
+        old="        running = await self._find_running(run, intake, delivery)\n        if (done := self._done.get(key)) is not None:\n",
         new=(
             "        done = self._done.get(key)\n"
-            "        running = await self._find_running(key)\n        if done is not None:\n"
+            "        running = await self._find_running(run, intake, delivery)\n        if done is not None:\n"
         ),
         why="found by the simulation: an effect ran again although its worker had just reported it done",
     ),
