@@ -119,7 +119,7 @@ class Opened:
             granted = select(claims.token, claims.granted_at, claims.lease_until).where(
                 claims.name == name, claims.state == "granted"
             )
-            row = connection.execute(granted).one()._asdict()
+            row = dict(connection.execute(granted).mappings().one())
             back = update(lock_claims).where(claims.name == name)
             connection.execute(back.values(state="waiting", **dict.fromkeys(row)))
             to = update(lock_claims).where(claims.name == name, claims.workflow_id == workflow_id)
