@@ -304,8 +304,9 @@ class Store(Protocol):
         ...
 
     async def tend_locks(self) -> int:
-        """Free the locks of workflows that have ended or are gone, pass on those that nobody took up in time,
-        give the free ones to the first in their queue. Returns how many claims that changed."""
+        """Free the locks of workflows that have ended or are gone, pass on those that nobody took up in time
+        and those that came out of turn to one that still waits, give the free ones to the first in their queue.
+        Returns how many claims that changed."""
         ...
 
     async def prune(self, *, inbox_seconds: float, limit: int) -> int:

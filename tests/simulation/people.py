@@ -57,7 +57,7 @@ class People:
             "held": [lambda: self._resolve(verbs, w, chance.choice(list(Resolution)))] * 3,
             "waiting": [lambda: verbs.vote(w.id, _vote(w, by, approves=chance.random() < 0.8))] * 4,
             "paused": [lambda: verbs.resume(w.id, by)] * 3,
-            "failed": [lambda: self._repeat(site, verbs, w, Repeat.RETRY)],
+            "failed": [lambda: self._repeat(site, verbs, w, Repeat.RETRY)] * 3,
             "cancelled": [lambda: self._repeat(site, verbs, w, Repeat.AGAIN)],
             "completed": [lambda: self._repeat(site, verbs, w, Repeat.RERUN)],
         }
@@ -78,7 +78,8 @@ class People:
 
     async def _repeat(self, site: Site, verbs: Verbs, w: Workflow, repeat: Repeat) -> None:
         milestone = self._chance.choice(w.release.flat) if w.release.flat and repeat is Repeat.RERUN else None
-        if w.lineage is None:
+        # Also what repeats something already, now and then: without end there would be no end of workflows.
+        if w.lineage is None or self._chance.random() < 0.3:
             new_id = self._orders.new_id(site)
             await verbs.repeat(w.id, repeat, "kim", milestone=milestone, new_id=new_id)
 
