@@ -10,6 +10,7 @@ from openaperture.cli.durations import duration_text
 from openaperture.cli.exits import ExitCode
 from openaperture.cli.session import Session, open_session
 from openaperture.cli.speech import answer, say
+from openaperture.cli.summary import origins_of
 from openaperture.cli.terminal import Style, open_console, show_json
 from openaperture.cli.untrusted import one_line
 from openaperture.client import ManagerClient
@@ -62,9 +63,11 @@ async def _show_matter(session: Session, workflow_id: str, seen: Explanation) ->
     say(one_line(seen.text))
     if workflow.source_commit_hash:
         say(f"  commit {one_line(workflow.source_commit_hash)}")
+    origins = origins_of(workflow)
     for milestone, outputs in workflow.outputs.items():
+        origin = f" ({origins[milestone]})" if milestone in origins else ""
         for name, text in outputs.items():
-            say(f"  {one_line(milestone)}: {one_line(name)} = {one_line(text)}")
+            say(f"  {one_line(milestone)}{origin}: {one_line(name)} = {one_line(text)}")
 
 
 async def explain(settings: Settings, given_id: str, style: Style) -> ExitCode:

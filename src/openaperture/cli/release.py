@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from openaperture.cli.exits import RESULTS, ExitCode
 from openaperture.cli.follower import Follower
 from openaperture.cli.interrupts import Interrupted, until_interrupted
-from openaperture.cli.picture import Picture
+from openaperture.cli.picture import Picture, TakenOver
 from openaperture.cli.plain import OutputView
 from openaperture.cli.repository import Repository, find_repository
 from openaperture.cli.session import Session, open_driving_session, open_session
@@ -41,7 +41,12 @@ class Order:
 
 
 def picture_of(workflow: Workflow) -> Picture:
-    return Picture(workflow.plan or workflow.milestones, workflow.on_failure)
+    taken_over = None
+    if workflow.parent_id is not None:
+        taken_over = TakenOver(
+            workflow_id=workflow.parent_id, first_position=workflow.first_position, outputs=workflow.outputs
+        )
+    return Picture(workflow.plan or workflow.milestones, workflow.on_failure, taken_over)
 
 
 def workflow_of(order: Order) -> NewWorkflow:
@@ -179,7 +184,8 @@ def _say_it_stands(workflow: Workflow) -> ExitCode:
 def _say_how_it_goes_on(workflow_id: str, *, is_ours: bool) -> None:
     if is_ours:
         say(
-            f"stopping: release {workflow_id} is saved, and what runs gets a moment to end; Ctrl-C again leaves at once"
+            f"stopping: release {workflow_id} is saved, and what runs gets a moment to end; "
+            "Ctrl-C again leaves at once"
         )
     else:
         watch, cancel = f'"openaperture watch {workflow_id}"', f'"openaperture cancel {workflow_id}"'

@@ -143,6 +143,8 @@ class WorkflowSummary(Struct, kw_only=True, frozen=True):
     created_by: str | None = None
     parent_id: str | None = None
     """The workflow that this one repeats, or a part of it."""
+    first_position: int = 0
+    """Where it began. The milestones before that, with their outputs, were taken over from the one it repeats."""
     explanation: Explanation
     progress: float | None = None
     """How much of the running milestone is done, from 0 to 1, if its worker says."""
