@@ -52,8 +52,10 @@ class Explanation(Struct, kw_only=True, frozen=True):
     details: dict[str, Any] = field(default_factory=dict[str, Any])
     """The same as data, by the code. `lock`: `locks`, each with `name`, `holder`, `since`, `ahead` (how many wait
     before it) and `kept`. `approval`: `milestone`, `role`, `required`, `approved_by`, `inputs`. `pickup`:
-    `milestone`, `queue`, `last_worker`, `last_taken_at`. `outbox`: `error`, `again_at`, `backlog`. `held`:
-    `milestones`."""
+    `milestone`, `queue`, `exchange`, `routing_key`, `last_worker`, `last_taken_at`, `at_work` (what workers of
+    that queue have now, each with `worker` and `since`). `outbox`: `error`, `again_at`, `since`, `backlog`.
+    `held`: `milestones`. Of any that is to be paused before its next milestone: `pause`, with `by`, `reason`,
+    `at`."""
 
 
 class Step(Struct, kw_only=True, frozen=True):
