@@ -9,9 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from openaperture.cli.durations import duration_text
+from openaperture.cli.echoes import without_echoes
 from openaperture.cli.exits import ExitCode
 from openaperture.cli.session import open_session
-from openaperture.cli.speech import answer
+from openaperture.cli.speech import answer, say
 from openaperture.cli.summary import SHORT_ID_CHARACTERS, STATE_STYLES, origins_of, plan_text, release_text
 from openaperture.cli.terminal import Style, open_console, show_json
 from openaperture.cli.untrusted import one_line
@@ -59,6 +60,9 @@ async def list_releases(settings: Settings, wanted: Wanted, style: Style) -> Exi
             found += page.workflows
             if (cursor := page.next_cursor) is None:
                 break
+        session.note_if_alone(*found)
+    if cursor is not None:
+        say(f"these are the newest {len(found)}, and there are more: --limit shows more of them")
     if style is Style.JSON:
         show_json(found)
     elif found:
@@ -73,6 +77,7 @@ async def show(settings: Settings, given_id: str, style: Style) -> ExitCode:
     async with open_session(settings) as session:
         workflow = await session.client.get_workflow(await session.find_id(given_id))
         history = await session.client.list_events(workflow.id)
+        session.note_if_alone(workflow)
     if style is Style.JSON:
         show_json(workflow)
         return ExitCode.COMPLETED
@@ -81,7 +86,7 @@ async def show(settings: Settings, given_id: str, style: Style) -> ExitCode:
         console.print(text, soft_wrap=True)
     if workflow.attempts:
         console.print(_attempts_of(workflow.attempts, is_held=workflow.state == "held"))
-    for event in history.events:
+    for event in without_echoes(history.events):
         line = f"  {event.at.astimezone():%Y-%m-%d %H:%M:%S}  {one_line(event.text)}"
         console.print(Text(line, style="dim"), soft_wrap=True)
     return ExitCode.COMPLETED

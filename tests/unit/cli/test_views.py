@@ -49,6 +49,18 @@ def test_plain_lines_come_as_things_happen() -> None:
     ]
 
 
+def test_a_wait_that_the_line_before_has_told_of_is_not_told_again() -> None:
+    stream = io.StringIO()
+    view = PlainView(stream, Picture(["approval"]))
+    view.tell(event(1, "approval.asked", "waits for one person"))
+    view.tell(event(1, "workflow.waiting", "waits for one person"))
+    view.tell(event(2, "workflow.waiting", "waits for its start time"))
+    assert [line[9:] for line in stream.getvalue().splitlines()] == [
+        "waits for one person",
+        "waits for its start time",
+    ]
+
+
 def test_plain_lines_carry_no_controls_whoever_wrote_them() -> None:
     stream = io.StringIO()
     view = PlainView(stream, Picture(["build"]))
