@@ -467,6 +467,26 @@ class Records(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Errand:
+    """The oldest of what a workflow asked for and that was not done yet."""
+
+    kind: RowKind
+    since: datetime
+
+
+class Traffic(Protocol):
+    """What is under way by now, of all workflows: it tells a worker that is busy from one that is not there."""
+
+    async def list_at_work(self, milestones: Collection[str], *, limit: int) -> list[Sighting]:
+        """The workers that have one of these now, and since when; the latest first."""
+        ...
+
+    async def find_errand(self, workflow_id: str) -> Errand | None:
+        """None when all that it asked for was done. Notes to people do not count."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FeedEntry:
     """An event of any workflow. Numbers grow over all of them."""
 

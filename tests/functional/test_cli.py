@@ -256,6 +256,23 @@ def test_ctrl_c_leaves_the_release_to_go_on_later_and_says_how(site: Site) -> No
     assert up.stop() == 0
 
 
+def test_ctrl_c_in_the_middle_of_a_deploy_says_that_the_release_is_held_and_by_what_it_goes_on(site: Site) -> None:
+    manifest = {"milestones": {"deploy": {"run": ["echo begun; sleep 60"]}}}
+    make_repository(site.folder / "product", manifest)
+    site.variables["OPENAPERTURE_WORKER__GRACE_SECONDS"] = "0.2"
+    running = site.start("run", "product", "--milestones", "deploy")
+    running.wait_for("deploy | begun")
+
+    assert running.stop(signal.SIGINT) == 130
+
+    [release] = site.json("list")
+    assert release["state"] == "held"
+    words = "\n".join(running.lines)
+    assert f"release {release['id']} is held: the outcome of deploy is unknown" in words
+    assert f'look at the target, then say "openaperture resolve {release["id"]} worked"' in words
+    assert "goes on when" not in words
+
+
 COMMANDS = (
     *("run", "submit", "list", "show", "watch", "logs", "cancel", "resolve"),
     *("up", "orchestrator", "manager", "worker", "config", "bench", "version"),

@@ -58,3 +58,56 @@ def test_the_history_is_printed_as_lines_and_as_json(site: Site) -> None:
     [lock] = site.json("locks", "list")
     assert lock["name"] == "environment:prod"
     assert site.json("logs", workflow["id"]) == []
+
+
+NOBODY = 'note: nothing runs here that drives it; "openaperture up" does\n'
+
+
+def test_where_nothing_runs_every_look_at_what_is_under_way_says_so(site: Site) -> None:
+    workflow_id = site.json("submit", "https://git.example.org/shop")["id"]
+    for command in (("show", workflow_id), ("explain", workflow_id), ("list",), ("pause", workflow_id)):
+        for options in ((), ("--json",)):
+            done = site.run(*command, *options)
+            assert (done.returncode, done.stderr) == (0, NOBODY), command
+    assert site.run("cancel", workflow_id, "--force").stderr == ""
+    assert site.run("list").stderr == ""
+
+
+def test_a_pause_that_is_to_come_is_seen_in_every_answer(site: Site) -> None:
+    workflow_id = site.json("submit", "https://git.example.org/shop")["id"]
+    words = "pauses before the next milestone (asked by local: lunch)"
+    assert words in site.run("pause", workflow_id, "--reason", "lunch").stdout
+    assert words in site.run("show", workflow_id).stdout
+    explained = site.run("explain", workflow_id).stdout.splitlines()
+    assert explained[0].endswith(words)
+    assert any(
+        line.startswith("pauses before the next milestone: by local, reason lunch, at ") for line in explained
+    )
+    assert "{" not in "".join(explained)
+
+
+def test_nothing_is_shown_as_approved_that_waits_for_nobody(site: Site) -> None:
+    workflow_id = site.json("submit", "https://git.example.org/shop", "--milestones", "approval")["id"]
+    approved = site.run("approve", workflow_id)
+    assert (approved.returncode, "approval waits for one person" in approved.stderr) == (0, True)
+    for verb in ("approve", "reject"):
+        refused = site.run(verb, workflow_id)
+        assert refused.returncode == 2
+        assert [line[:12] for line in refused.stderr.splitlines()] == ["openaperture"]
+
+
+def test_the_history_says_once_what_is_waited_for(site: Site) -> None:
+    workflow_id = site.json("submit", "https://git.example.org/shop", "--milestones", "approval")["id"]
+    kinds = [event["kind"] for event in site.json("events", workflow_id)]
+    assert kinds[-2:] == ["approval.asked", "workflow.waiting"]
+    assert site.run("events", workflow_id).stdout.count("waits for one person") == 1
+    shown = site.run("show", workflow_id).stdout
+    assert shown[shown.index("created with") :].count("waits for one person") == 1
+
+
+def test_a_list_that_is_cut_says_so(site: Site) -> None:
+    for _ in range(3):
+        site.json("cancel", site.json("submit", "https://git.example.org/shop")["id"])
+    cut = site.run("list", "--limit", "2")
+    assert cut.stderr == "these are the newest 2, and there are more: --limit shows more of them\n"
+    assert site.run("list", "--limit", "3").stderr == ""

@@ -19,6 +19,7 @@ from openaperture.manager.server import ManagerServer
 from openaperture.stores.feed import SqlFeed
 from openaperture.stores.foreign import SqlForeign
 from openaperture.stores.request_keys import SqlRequestKeys
+from openaperture.stores.traffic import SqlTraffic
 
 
 class Api:
@@ -35,6 +36,7 @@ class Api:
                 foreign=SqlForeign(core.database),
                 request_keys=SqlRequestKeys(core.database),
                 feed=SqlFeed(core.database),
+                traffic=SqlTraffic(core.database),
             ),
             gate=gate_of(core, self.token),
             version=version("openaperture"),

@@ -8,8 +8,10 @@ from rich.text import Text
 
 from openaperture.cli.durations import duration_text
 from openaperture.cli.exits import ExitCode
+from openaperture.cli.reasons import told
 from openaperture.cli.session import Session, open_session
 from openaperture.cli.speech import answer, say
+from openaperture.cli.summary import origins_of
 from openaperture.cli.terminal import Style, open_console, show_json
 from openaperture.cli.untrusted import one_line
 from openaperture.client import ManagerClient
@@ -23,7 +25,26 @@ async def steer(settings: Settings, given_id: str, verb: Verb, style: Style) -> 
     """Do something to a workflow, and say how it stands then."""
     async with open_session(settings) as session:
         workflow = await verb(session.client, await session.find_id(given_id))
-    show_standing(workflow, style)
+        show_standing(workflow, style)
+        session.note_if_alone(workflow)
+    return ExitCode.COMPLETED
+
+
+async def cancel(settings: Settings, given_id: str, reason: str, style: Style, *, force: bool) -> ExitCode:
+    """End a workflow; with `force` without waiting for its worker, which then has to be told of."""
+    async with open_session(settings) as session:
+        workflow_id = await session.find_id(given_id)
+        at_work = (
+            [step for step in (await session.get_workflow(workflow_id)).steps if step.worker] if force else []
+        )
+        workflow = await session.client.cancel(workflow_id, reason, force=force)
+        show_standing(workflow, style)
+        session.note_if_alone(workflow)
+    if at_work:
+        names = " and ".join(
+            f"{one_line(step.milestone)} at worker {one_line(step.worker or '')}" for step in at_work
+        )
+        say(f"note: nobody waited for {names}: the command may go on for a while")
     return ExitCode.COMPLETED
 
 
@@ -47,12 +68,14 @@ async def decide(
     async with open_session(settings) as session:
         workflow_id = await session.find_id(given_id)
         seen = await session.client.control.explain(workflow_id)
-        if style is not Style.JSON:
+        # What waits for nobody is refused, and then nothing may look as if it had been decided about.
+        if style is not Style.JSON and "inputs" in seen.details:
             await _show_matter(session, workflow_id, seen)
         verb = session.client.control.approve if approves else session.client.control.reject
         inputs = seen.details.get("inputs")
         workflow = await verb(workflow_id, milestone=milestone, inputs=inputs, reason=reason)
-    show_standing(workflow, style)
+        show_standing(workflow, style)
+        session.note_if_alone(workflow)
     return ExitCode.COMPLETED
 
 
@@ -62,23 +85,25 @@ async def _show_matter(session: Session, workflow_id: str, seen: Explanation) ->
     say(one_line(seen.text))
     if workflow.source_commit_hash:
         say(f"  commit {one_line(workflow.source_commit_hash)}")
+    origins = origins_of(workflow)
     for milestone, outputs in workflow.outputs.items():
+        origin = f" ({origins[milestone]})" if milestone in origins else ""
         for name, text in outputs.items():
-            say(f"  {one_line(milestone)}: {one_line(name)} = {one_line(text)}")
+            say(f"  {one_line(milestone)}{origin}: {one_line(name)} = {one_line(text)}")
 
 
 async def explain(settings: Settings, given_id: str, style: Style) -> ExitCode:
     """Why a workflow stands where it stands."""
     async with open_session(settings) as session:
-        explanation = await session.client.control.explain(await session.find_id(given_id))
+        workflow_id = await session.find_id(given_id)
+        explanation = await session.client.control.explain(workflow_id)
+        if not session.is_driven:
+            session.note_if_alone(await session.get_workflow(workflow_id))
     if style is Style.JSON:
         show_json(explanation)
-        return ExitCode.COMPLETED
-    answer(f"{explanation.code}: {one_line(explanation.text)}")
-    if explanation.until is not None:
-        answer(f"looked at again by itself: {explanation.until.astimezone():%Y-%m-%d %H:%M:%S %z}")
-    for name, value in explanation.details.items():
-        answer(f"{one_line(name)}: {one_line(str(value))}")
+    else:
+        for line in told(explanation):
+            answer(line)
     return ExitCode.COMPLETED
 
 

@@ -100,11 +100,18 @@ def cancel(
     *,
     workflow_id: IdArgument,
     reason: ReasonOption = "",
-    force: Annotated[bool, typer.Option("--force", help="At once, whatever its worker is doing.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="At once; the command of its worker may go on for a while.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """End a release; a worker that is at it gets a moment to stop."""
-    _steer(context, workflow_id, lambda client, key: client.cancel(key, reason, force=force), as_json=as_json)
+    from openaperture.cli import control
+
+    style = _style(as_json, plain=True)
+    invocation_of(context).complete(
+        lambda settings: control.cancel(settings, workflow_id, reason, style, force=force)
+    )
 
 
 def pause(

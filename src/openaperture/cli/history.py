@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from openaperture.cli.echoes import Echoes
 from openaperture.cli.exits import ExitCode
 from openaperture.cli.follower import LONG_POLL_SECONDS
 from openaperture.cli.interrupts import Interrupted, until_interrupted
@@ -29,7 +30,7 @@ async def print_events(settings: Settings, given_id: str, style: Style, *, follo
             await _read_events(session, workflow_id, events.append, follow=False)
             show_json(events)
             return ExitCode.COMPLETED
-        tell = _write_json if style is Style.JSON else _write_event
+        tell = _write_json if style is Style.JSON else _EventWriter().tell
         return await _interruptible(_read_events(session, workflow_id, tell, follow=follow))
 
 
@@ -101,8 +102,15 @@ def _write_json(told: Event | LogChunk) -> None:
     sys.stdout.buffer.flush()
 
 
-def _write_event(event: Event) -> None:
-    answer(f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}  {one_line(event.text)}")
+class _EventWriter:
+    """A line for each event that says something new."""
+
+    def __init__(self) -> None:
+        self._echoes = Echoes()
+
+    def tell(self, event: Event) -> None:
+        if not self._echoes.is_one(event):
+            answer(f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}  {one_line(event.text)}")
 
 
 def _write_chunk(chunk: LogChunk) -> None:

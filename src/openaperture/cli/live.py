@@ -10,6 +10,7 @@ from rich.text import Text
 
 from openaperture.cli.durations import duration_text
 from openaperture.cli.picture import ENDED, Mark, Picture, Row
+from openaperture.cli.summary import taken_over_text
 from openaperture.cli.untrusted import one_line
 from openaperture.client.models import Event, LogChunk
 
@@ -110,7 +111,8 @@ def _row_line(row: Row, name_width: int, now: datetime, *, ascii_only: bool) -> 
     symbol, style = _symbol(row.mark, now, ascii_only=ascii_only)
     seconds = row.elapsed_seconds(now)
     elapsed = duration_text(seconds) if seconds is not None else ""
-    said = row.said or _WORDS.get(row.mark, "")
+    inherited = taken_over_text(row.taken_over_from) if row.taken_over_from else ""
+    said = row.said or inherited or _WORDS.get(row.mark, "")
     line = Text.assemble(
         "| " if row.is_grouped else "  ", (symbol, style), f" {one_line(row.name):<{name_width}}  {elapsed:>10}  "
     )

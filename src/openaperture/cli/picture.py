@@ -4,7 +4,7 @@ It knows nothing of terminals. The history is told in order; output may come a l
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -45,7 +45,6 @@ _OF_MILESTONE = {
     "milestone.unclaimed": Mark.REQUESTED,
     "milestone.undeliverable": Mark.FAILED,
     "milestone.released": Mark.REQUESTED,
-    "milestone.skipped": Mark.DONE,
     "milestone.cancelled": Mark.CANCELLED,
     "approval.asked": Mark.WAITING,
     "approval.rejected": Mark.FAILED,
@@ -61,7 +60,7 @@ _OF_WORKFLOW = {
 """What the workflow's own events say of the milestone that it is at."""
 _SAID = frozenset(
     {
-        *("milestone.note", "milestone.lost", "milestone.unclaimed", "milestone.skipped", "milestone.stopping"),
+        *("milestone.note", "milestone.lost", "milestone.unclaimed", "milestone.stopping"),
         *(
             "workflow.waiting",
             "workflow.held",
@@ -88,6 +87,8 @@ class Row:
     ended_at: datetime | None = None
     said: str = ""
     """The latest sentence about it."""
+    taken_over_from: str = ""
+    """The workflow that has done it, of which this one repeats what came after."""
     outputs: dict[str, str] = field(default_factory=dict[str, str])
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
 
@@ -98,6 +99,22 @@ class Row:
         return max(0.0, ((self.ended_at or now) - self.began_at).total_seconds())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenOver:
+    """What a workflow has from the one that it repeats."""
+
+    workflow_id: str
+    first_position: int
+    """All before it is taken over; of the group at it, what the history says was skipped."""
+    outputs: Mapping[str, Mapping[str, str]]
+    """By the name of the milestone."""
+
+    def fill(self, row: Row) -> None:
+        row.mark = Mark.DONE
+        row.taken_over_from = self.workflow_id
+        row.outputs = _one_lined(self.outputs.get(row.name, {}))
+
+
 Plan = Sequence[str | Sequence[str]]
 """Names by position; those of a group run side by side."""
 
@@ -105,8 +122,12 @@ Plan = Sequence[str | Sequence[str]]
 class Picture:
     """The rows of a release, and where it is."""
 
-    def __init__(self, plan: Plan, on_failure: Sequence[str] = ()) -> None:
+    def __init__(self, plan: Plan, on_failure: Sequence[str] = (), taken_over: TakenOver | None = None) -> None:
         self.rows = _rows_of(plan)
+        self._taken_over = taken_over
+        for row in self.rows:
+            if taken_over is not None and row.position < taken_over.first_position:
+                taken_over.fill(row)
         self._course = self.rows
         """What positions count: its milestones, or those that follow its failure."""
         self._on_failure = on_failure
@@ -140,6 +161,8 @@ class Picture:
         elif event.kind == "workflow.failing":
             self._course = _rows_of(self._on_failure)
             self.rows = [*self.rows, *self._course]
+        elif row is not None and event.kind == "milestone.skipped" and self._taken_over is not None:
+            self._taken_over.fill(row)
         elif row is not None and not (event.kind in ENDS and (row.mark is Mark.PENDING or row.mark in ENDED)):
             # A workflow that ends before a milestone began does not blame it.
             _update(row, event, mark)
@@ -189,5 +212,8 @@ def _update(row: Row, event: Event, mark: Mark | None) -> None:
     if event.kind in _SAID:
         row.said = one_line(event.text)
     if event.kind == "milestone.completed":
-        outputs: dict[str, object] = event.details.get("outputs") or {}
-        row.outputs = {one_line(name): one_line(str(text)) for name, text in outputs.items()}
+        row.outputs = _one_lined(event.details.get("outputs") or {})
+
+
+def _one_lined(outputs: Mapping[str, object]) -> dict[str, str]:
+    return {one_line(name): one_line(str(text)) for name, text in outputs.items()}

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TextIO
 
+from openaperture.cli.echoes import Echoes
 from openaperture.cli.picture import ENDS, Picture
 from openaperture.cli.summary import Line
 from openaperture.cli.untrusted import one_line, output_line
@@ -16,10 +17,12 @@ class PlainView:
     def __init__(self, stream: TextIO, picture: Picture) -> None:
         self._stream = stream
         self._picture = picture
+        self._echoes = Echoes()
 
     def tell(self, event: Event) -> None:
         self._picture.tell(event)
-        if event.kind not in ENDS:
+        is_echo = self._echoes.is_one(event)
+        if event.kind not in ENDS and not is_echo:
             self._write(f"{_clock(event.at)} {one_line(event.text)}")
 
     def tell_output(self, chunk: LogChunk) -> None:

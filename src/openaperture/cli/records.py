@@ -9,18 +9,17 @@ from rich.table import Table
 from rich.text import Text
 
 from openaperture.cli.durations import duration_text
+from openaperture.cli.echoes import without_echoes
 from openaperture.cli.exits import ExitCode
 from openaperture.cli.session import open_session
-from openaperture.cli.speech import answer
-from openaperture.cli.summary import STATE_STYLES, plan_text, release_text
+from openaperture.cli.speech import answer, say
+from openaperture.cli.summary import SHORT_ID_CHARACTERS, STATE_STYLES, origins_of, plan_text, release_text
 from openaperture.cli.terminal import Style, open_console, show_json
 from openaperture.cli.untrusted import one_line
-from openaperture.client.models import Attempt, Workflow, WorkflowSummary
+from openaperture.client.models import Attempt, Event, Workflow, WorkflowSummary
 from openaperture.config import Settings
 from openaperture.domain.errors import BadInput
 
-_TABLE_ID_CHARACTERS = 8
-"""Of an id on a terminal; any unique beginning is taken as an id."""
 _AGO = re.compile(r"([0-9]{1,6})([mhd])")
 _MINUTES = {"m": 1, "h": 60, "d": 1_440}
 
@@ -61,6 +60,9 @@ async def list_releases(settings: Settings, wanted: Wanted, style: Style) -> Exi
             found += page.workflows
             if (cursor := page.next_cursor) is None:
                 break
+        session.note_if_alone(*found)
+    if cursor is not None:
+        say(f"these are the newest {len(found)}, and there are more: --limit shows more of them")
     if style is Style.JSON:
         show_json(found)
     elif found:
@@ -75,15 +77,16 @@ async def show(settings: Settings, given_id: str, style: Style) -> ExitCode:
     async with open_session(settings) as session:
         workflow = await session.client.get_workflow(await session.find_id(given_id))
         history = await session.client.list_events(workflow.id)
+        session.note_if_alone(workflow)
     if style is Style.JSON:
         show_json(workflow)
         return ExitCode.COMPLETED
     console = open_console(style)
-    for text in _described(workflow):
+    for text in _described(workflow, history.events):
         console.print(text, soft_wrap=True)
     if workflow.attempts:
         console.print(_attempts_of(workflow.attempts, is_held=workflow.state == "held"))
-    for event in history.events:
+    for event in without_echoes(history.events):
         line = f"  {event.at.astimezone():%Y-%m-%d %H:%M:%S}  {one_line(event.text)}"
         console.print(Text(line, style="dim"), soft_wrap=True)
     return ExitCode.COMPLETED
@@ -108,7 +111,7 @@ def _table_of(workflows: Sequence[WorkflowSummary], style: Style) -> Table:
     for heading in ("ID", "STATE", "AT", "AGE", "RELEASE"):
         table.add_column(heading, no_wrap=True, overflow="ellipsis")
     for workflow in workflows:
-        shown_id = workflow.id[:_TABLE_ID_CHARACTERS] if style is Style.LIVE else workflow.id
+        shown_id = workflow.id[:SHORT_ID_CHARACTERS] if style is Style.LIVE else workflow.id
         state = Text(workflow.state, style=STATE_STYLES.get(workflow.state, ""))
         step = "" if workflow.ended else one_line(workflow.current_step or "")
         table.add_row(Text(shown_id), state, Text(step), Text(_age(workflow)), Text(release_text(workflow)))
@@ -121,25 +124,35 @@ def _age(workflow: WorkflowSummary) -> str:
     return duration_text(max(0.0, (datetime.now(UTC) - workflow.created_at).total_seconds()))
 
 
-def _described(workflow: Workflow) -> list[Text]:
+def _described(workflow: Workflow, events: Sequence[Event]) -> list[Text]:
     facts = [
         ("release", release_text(workflow)),
         ("milestones", plan_text(workflow) or "none"),
         ("after a failure", ", ".join(map(one_line, workflow.on_failure))),
         ("locks", ", ".join(map(one_line, workflow.locks))),
-        ("repeats", workflow.parent_id or ""),
+        ("repeats", _repeated(workflow)),
         ("repeated by", ", ".join(workflow.children)),
         ("created", _instant(workflow.created_at)),
         ("started", _instant(workflow.started_at)),
         ("ended", _instant(workflow.ended_at)),
         ("now" if not workflow.ended else "result", one_line(workflow.explanation.text)),
     ]
+    origins = origins_of(workflow, events)
     for milestone, outputs in workflow.outputs.items():
+        origin = f" ({origins[milestone]})" if milestone in origins else ""
         facts += [
-            (f"output of {one_line(milestone)}", f"{one_line(n)} = {one_line(t)}") for n, t in outputs.items()
+            (f"output of {one_line(milestone)}{origin}", f"{one_line(n)} = {one_line(t)}")
+            for n, t in outputs.items()
         ]
     state = Text.assemble(f"workflow {workflow.id}: ", (workflow.state, STATE_STYLES.get(workflow.state, "")))
     return [state, *(Text(f"{name}: {value}") for name, value in facts if value)]
+
+
+def _repeated(workflow: Workflow) -> str:
+    if workflow.parent_id is None:
+        return ""
+    begin = workflow.plan[workflow.first_position] if workflow.first_position else []
+    return workflow.parent_id + (f", from {' + '.join(map(one_line, begin))} on" if begin else "")
 
 
 def _attempts_of(attempts: Sequence[Attempt], *, is_held: bool) -> Table:

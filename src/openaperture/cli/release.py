@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from openaperture.cli.exits import RESULTS, ExitCode
 from openaperture.cli.follower import Follower
 from openaperture.cli.interrupts import Interrupted, until_interrupted
-from openaperture.cli.picture import Picture
+from openaperture.cli.picture import Picture, TakenOver
 from openaperture.cli.plain import OutputView
 from openaperture.cli.repository import Repository, find_repository
 from openaperture.cli.session import Session, open_driving_session, open_session
@@ -41,7 +41,12 @@ class Order:
 
 
 def picture_of(workflow: Workflow) -> Picture:
-    return Picture(workflow.plan or workflow.milestones, workflow.on_failure)
+    taken_over = None
+    if workflow.parent_id is not None:
+        taken_over = TakenOver(
+            workflow_id=workflow.parent_id, first_position=workflow.first_position, outputs=workflow.outputs
+        )
+    return Picture(workflow.plan or workflow.milestones, workflow.on_failure, taken_over)
 
 
 def workflow_of(order: Order) -> NewWorkflow:
@@ -84,12 +89,19 @@ async def run(settings: Settings, order: Order, style: Style) -> ExitCode:
     new = workflow_of(order)
     workflow_id: str | None = None
     while True:
+        result: ExitCode | None = None
         async with open_driving_session(settings) as session:
             workflow_id = workflow_id or await session.client.submit(new)
+            is_ours = not session.is_driven
             try:
-                return await _follow(session, workflow_id, style, is_ours=not session.is_driven)
+                result = await _follow(session, workflow_id, style, is_ours=is_ours)
             except* NothingRuns:
                 say(f"the process that drove release {workflow_id} has ended; this command takes over")
+        if result is not None:
+            if is_ours and result in {ExitCode.INTERRUPTED, ExitCode.TERMINATED}:
+                # Only now: what its worker was at has ended with the session, one way or another.
+                await _say_what_is_left(settings, workflow_id)
+            return result
 
 
 async def submit(settings: Settings, order: Order, style: Style) -> ExitCode:
@@ -170,9 +182,29 @@ def _say_it_stands(workflow: Workflow) -> ExitCode:
 
 
 def _say_how_it_goes_on(workflow_id: str, *, is_ours: bool) -> None:
-    watch, cancel = f'"openaperture watch {workflow_id}"', f'"openaperture cancel {workflow_id}"'
     if is_ours:
-        say(f'stopping; release {workflow_id} is saved and goes on when "openaperture up" is started')
-        say(f"then {watch} follows it; {cancel} ends it, now or later; Ctrl-C again leaves at once")
+        say(
+            f"stopping: release {workflow_id} is saved, and what runs gets a moment to end; "
+            "Ctrl-C again leaves at once"
+        )
     else:
+        watch, cancel = f'"openaperture watch {workflow_id}"', f'"openaperture cancel {workflow_id}"'
         say(f"release {workflow_id} goes on without this command; {watch} follows it, {cancel} ends it")
+
+
+async def _say_what_is_left(settings: Settings, workflow_id: str) -> None:
+    """How a release stands whose orchestrator and worker were this process, and have ended."""
+    async with open_session(settings) as session:
+        workflow = await session.get_workflow(workflow_id)
+        is_driven = session.is_driven
+    if workflow.ended:
+        say(f"release {workflow_id} is {workflow.state}: {one_line(workflow.explanation.text)}")
+    elif is_driven:
+        _say_how_it_goes_on(workflow_id, is_ours=False)
+    elif workflow.state == State.HELD:
+        say(f"release {workflow_id} is held: {one_line(workflow.reason)}")
+        say('that is stored at once; what it starts begins when "openaperture up" is started')
+    else:
+        say(f'release {workflow_id} is saved and goes on when "openaperture up" is started')
+        watch, cancel = f'"openaperture watch {workflow_id}"', f'"openaperture cancel {workflow_id}"'
+        say(f"then {watch} follows it; {cancel} ends it, now or later")

@@ -7,8 +7,9 @@ from typing import TypeVar
 
 from openaperture.app.announcement import Announced, find_running
 from openaperture.app.sessions import manager_session, running
+from openaperture.cli.speech import say
 from openaperture.client import ManagerClient
-from openaperture.client.models import EventPage, LogPage, Workflow
+from openaperture.client.models import EventPage, LogPage, Workflow, WorkflowSummary
 from openaperture.config import Settings
 from openaperture.domain.errors import (
     AccessRefused,
@@ -18,6 +19,7 @@ from openaperture.domain.errors import (
     OpenApertureError,
     UnknownWorkflow,
 )
+from openaperture.domain.workflow import State
 
 Answer = TypeVar("Answer")
 ALONE_SECONDS = 20.0
@@ -56,6 +58,11 @@ class Session:
     def is_driven(self) -> bool:
         """Whether there may be an orchestrator besides this command: else a workflow only stands still."""
         return self._announced is not None or _is_elsewhere(self._settings)
+
+    def note_if_alone(self, *workflows: WorkflowSummary) -> None:
+        """Say so where it is certain that nothing can move what is under way."""
+        if not self.is_driven and any(not (each.ended or each.state == State.CREATED) for each in workflows):
+            say('note: nothing runs here that drives it; "openaperture up" does')
 
     async def get_workflow(self, workflow_id: str) -> Workflow:
         return await self._ask(lambda client: client.get_workflow(workflow_id))

@@ -1,14 +1,16 @@
 """What a person reads at the end of a release: how it went, how long it took, what it left, what to do next."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from openaperture.cli.durations import duration_text
 from openaperture.cli.picture import Mark, Picture, Row
 from openaperture.cli.untrusted import one_line
-from openaperture.client.models import WorkflowSummary
+from openaperture.client.models import Event, WorkflowSummary
 
+SHORT_ID_CHARACTERS = 8
+"""Of an id that people read; any unique beginning is taken as an id."""
 LAST_LINES = 15
 """Lines of output shown of a milestone that failed."""
 _SHOWN_HASH_CHARACTERS = 12
@@ -54,6 +56,19 @@ def release_text(workflow: WorkflowSummary) -> str:
     return text
 
 
+def taken_over_text(workflow_id: str) -> str:
+    return f"taken over from {workflow_id[:SHORT_ID_CHARACTERS]}"
+
+
+def origins_of(workflow: WorkflowSummary, events: Sequence[Event] = ()) -> dict[str, str]:
+    """Milestone -> where its outputs come from, of those that this release has from another one."""
+    if workflow.parent_id is None:
+        return {}
+    before = {name for group in workflow.plan[: workflow.first_position] for name in group}
+    skipped = {str(event.details.get("milestone")) for event in events if event.kind == "milestone.skipped"}
+    return dict.fromkeys(before | skipped, taken_over_text(workflow.parent_id))
+
+
 def summarise(workflow: WorkflowSummary, picture: Picture) -> list[Line]:
     """The end of a release that ended or is held."""
     return [_result(workflow, picture), *_milestones(picture), *_failure(picture), *_next_step(workflow, picture)]
@@ -79,6 +94,8 @@ def _milestones(picture: Picture) -> Iterator[Line]:
 
 
 def _how_it_went(row: Row) -> str:
+    if row.taken_over_from:
+        return taken_over_text(row.taken_over_from)
     seconds = row.elapsed_seconds(datetime.now(UTC))
     if row.mark is Mark.PENDING or seconds is None:
         return "not reached"

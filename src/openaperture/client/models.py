@@ -52,8 +52,10 @@ class Explanation(Struct, kw_only=True, frozen=True):
     details: dict[str, Any] = field(default_factory=dict[str, Any])
     """The same as data, by the code. `lock`: `locks`, each with `name`, `holder`, `since`, `ahead` (how many wait
     before it) and `kept`. `approval`: `milestone`, `role`, `required`, `approved_by`, `inputs`. `pickup`:
-    `milestone`, `queue`, `last_worker`, `last_taken_at`. `outbox`: `error`, `again_at`, `backlog`. `held`:
-    `milestones`."""
+    `milestone`, `queue`, `exchange`, `routing_key`, `last_worker`, `last_taken_at`, `at_work` (what workers of
+    that queue have now, each with `worker` and `since`). `outbox`: `error`, `again_at`, `since`, `backlog`.
+    `held`: `milestones`. Of any that is to be paused before its next milestone: `pause`, with `by`, `reason`,
+    `at`."""
 
 
 class Step(Struct, kw_only=True, frozen=True):
@@ -143,6 +145,8 @@ class WorkflowSummary(Struct, kw_only=True, frozen=True):
     created_by: str | None = None
     parent_id: str | None = None
     """The workflow that this one repeats, or a part of it."""
+    first_position: int = 0
+    """Where it began. The milestones before that, with their outputs, were taken over from the one it repeats."""
     explanation: Explanation
     progress: float | None = None
     """How much of the running milestone is done, from 0 to 1, if its worker says."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from openaperture.engine.revisions import Revisions
 from openaperture.engine.verbs import Verbs
-from openaperture.ports import EventFeed, ForeignRecords, MessagingDirectory, Records, RequestKeys
+from openaperture.ports import EventFeed, ForeignRecords, MessagingDirectory, Records, RequestKeys, Traffic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +14,7 @@ class Parts:
     verbs: Verbs
     revisions: Revisions
     records: Records
+    traffic: Traffic
     directory: MessagingDirectory
     foreign: ForeignRecords
     request_keys: RequestKeys

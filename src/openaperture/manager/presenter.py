@@ -21,7 +21,7 @@ class Presenter:
     def __init__(self, parts: Parts) -> None:
         self._records = parts.records
         self._foreign = parts.foreign
-        self.situations = Situations(parts.records, parts.verbs.kinds)
+        self.situations = Situations(parts.records, parts.traffic, parts.verbs.kinds)
 
     async def show(self, workflow: Workflow, *, status: int = 200, location: str | None = None) -> Response:
         entries = await self._records.list_entries(workflow.id, limit=MAX_ENTRIES)

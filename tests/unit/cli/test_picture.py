@@ -2,7 +2,7 @@
 
 import pytest
 
-from openaperture.cli.picture import Mark, Picture
+from openaperture.cli.picture import Mark, Picture, TakenOver
 from openaperture.client.models import Event
 from tests.unit.cli.told import at, chunk, event
 
@@ -143,3 +143,19 @@ def test_milestones_of_a_group_go_side_by_side_and_what_follows_a_failure_has_ro
     picture.tell(event(6, "workflow.failed"))
     assert marks(picture) == [Mark.DONE, Mark.FAILED, Mark.PENDING, Mark.DONE]
     assert picture.failed is picture.rows[1]
+
+
+def test_what_was_taken_over_is_done_without_a_time_and_has_its_outputs() -> None:
+    outputs = {"build": {"version": "1.2"}, "scan": {"report": "clean"}}
+    taken_over = TakenOver(workflow_id="an-older-one", first_position=1, outputs=outputs)
+    picture = Picture([["build"], ["scan", "test"], ["deploy"]], taken_over=taken_over)
+    for told in (
+        event(1, "workflow.started"),
+        event(2, "milestone.skipped", milestone="scan"),
+        event(3, "milestone.claimed", attempt="0.1.1", milestone="test"),
+    ):
+        picture.tell(told)
+    assert marks(picture) == [Mark.DONE, Mark.DONE, Mark.RUNNING, Mark.PENDING]
+    assert [row.taken_over_from for row in picture.rows] == ["an-older-one", "an-older-one", "", ""]
+    assert [row.outputs for row in picture.rows[:2]] == list(outputs.values())
+    assert [row.elapsed_seconds(at(9)) for row in picture.rows[:3]] == [None, None, 6]

@@ -8,7 +8,7 @@ from rich.console import Console, Group
 
 from openaperture.cli.durations import duration_text
 from openaperture.cli.live import LiveView
-from openaperture.cli.picture import Picture
+from openaperture.cli.picture import Picture, TakenOver
 from openaperture.cli.plain import PlainView
 from openaperture.cli.summary import release_text, summarise
 from openaperture.client.models import Event
@@ -46,6 +46,18 @@ def test_plain_lines_come_as_things_happen() -> None:
         f"{at(1).astimezone():%H:%M:%S} build requested from queue builder",
         f"{at(2).astimezone():%H:%M:%S} build | compiling",
         f"{at(2).astimezone():%H:%M:%S} build | linking",
+    ]
+
+
+def test_a_wait_that_the_line_before_has_told_of_is_not_told_again() -> None:
+    stream = io.StringIO()
+    view = PlainView(stream, Picture(["approval"]))
+    view.tell(event(1, "approval.asked", "waits for one person"))
+    view.tell(event(1, "workflow.waiting", "waits for one person"))
+    view.tell(event(2, "workflow.waiting", "waits for its start time"))
+    assert [line[9:] for line in stream.getvalue().splitlines()] == [
+        "waits for one person",
+        "waits for its start time",
     ]
 
 
@@ -172,6 +184,22 @@ def test_the_summary_of_a_failure_has_the_reason_the_last_lines_and_the_next_ste
             f'and "openaperture retry {ID}" goes on from there'
         ),
     ]
+
+
+def test_what_was_taken_over_from_another_release_is_told_as_that() -> None:
+    outputs = {"build": {"wheel": "artifact:x.whl"}}
+    taken_over = TakenOver(workflow_id=ID, first_position=1, outputs=outputs)
+    picture = Picture(["build", "deploy"], taken_over=taken_over)
+    for one in (
+        event(0, "workflow.started"),
+        event(1, "milestone.requested", attempt="0.1.1"),
+        event(4, "milestone.completed", attempt="0.1.1"),
+        event(4, "workflow.completed"),
+    ):
+        picture.tell(one)
+    lines = [line.text for line in summarise(workflow("completed"), picture)][1:]
+    assert lines == ["  build   taken over from 41f0c2d1", "    wheel = artifact:x.whl", "  deploy  3.0 s"]
+    assert drawn(picture)[1].split() == ["✓", "build", "taken", "over", "from", "41f0c2d1"]
 
 
 def test_the_summary_of_a_held_release_says_what_a_person_has_to_do() -> None:

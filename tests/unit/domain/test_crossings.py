@@ -1,5 +1,6 @@
 """Where two features meet: holds and cancels, groups and locks, approvals and what changes behind them."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -86,6 +87,17 @@ def test_a_held_milestone_that_was_told_to_stop_is_cancelled_at_once() -> None:
     assert run.told == ["workflow.held"]
     run.tell(e.CancelRequested(by="eve"))
     assert run.state is State.CANCELLED
+
+
+def test_a_worker_that_speaks_and_does_not_stop_does_not_take_its_deploy_from_the_person_who_was_asked() -> None:
+    run = overdue()
+    heartbeat = e.HeartbeatSeen(key=run.attempt("deploy").key, worker="worker-deploy", reply_to="deploy.answers")
+    decision = run.tell(heartbeat)
+    assert (run.state, [answer.verdict for answer in decision.answers]) == (State.HELD, ["cancel"])
+    run.tell(replace(heartbeat, run_seconds=500.0))
+    assert run.state is State.HELD, "the workflow itself has said how long it may run"
+    run.complete("deploy")
+    assert run.state is State.COMPLETED
 
 
 def test_a_worker_that_could_not_stop_its_deploy_leaves_it_unknown() -> None:

@@ -34,6 +34,7 @@ from openaperture.stores.feed import SqlFeed
 from openaperture.stores.foreign import SqlForeign
 from openaperture.stores.request_keys import SqlRequestKeys
 from openaperture.stores.sql import SqlStore
+from openaperture.stores.traffic import SqlTraffic
 from tests.contract.stores import Opened, Told, opened
 
 TOKEN = "a-token-of-the-tests"
@@ -165,6 +166,7 @@ async def manager_over(database: Opened, **access_options: Any) -> AsyncGenerato
             foreign=SqlForeign(database.database),
             request_keys=SqlRequestKeys(database.database),
             feed=SqlFeed(database.database),
+            traffic=SqlTraffic(database.database),
         ),
         gate=gate,
         version="1.2.3",

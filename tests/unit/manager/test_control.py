@@ -174,9 +174,20 @@ async def test_a_rerun_begins_where_it_is_told_and_again_at_the_beginning(place:
     rerun = await post(place, f"/workflows/{failed}/rerun", {"milestone": "build"}, status=201)
     again = await post(place, f"/workflows/{failed}/again", {"newest": True}, status=201)
     assert rerun["current_step"] == again["current_step"] == "build"
+    assert rerun["first_position"] == again["first_position"] == 0
     unknown = await post(place, f"/workflows/{failed}/rerun", {"milestone": "config"}, status=409)
     assert 'has no milestone "config"; it has build, deploy' in unknown["error"]["message"]
     assert (await place.show(failed))["children"] == [rerun["id"], again["id"]]
+
+
+async def test_a_repeat_says_where_it_began_however_far_it_is(place: Place) -> None:
+    first = await place.start(milestones=["build", "approval"])
+    done = e.MilestoneCompleted(key=key(), worker=WORKER, outputs={"version": "1.2"})
+    await place.tell(first, e.Claimed(key=key(), worker=WORKER), done)
+    await post(place, f"/workflows/{first}/reject")
+    retry = await post(place, f"/workflows/{first}/retry", status=201)
+    ended = await post(place, f"/workflows/{retry['id']}/approve")
+    assert (ended["state"], ended["first_position"]) == (State.COMPLETED, 1)
 
 
 # ------------------------------------------------------------------------------------------- locks

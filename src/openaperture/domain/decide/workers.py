@@ -80,6 +80,11 @@ def _heartbeat(d: Draft, step: Step, attempt: Attempt, event: e.HeartbeatSeen) -
         on_loss=said.on_loss or event.on_loss or attempt.on_loss,
         progress=attempt.progress if event.progress is None else event.progress,
     )
+    if step.unknown and alive.run_until is not None and alive.run_until <= d.now:
+        # Its time is over, whatever it says: it stays for the person who was asked, and is told again to stop.
+        d.put(step, live=alive)
+        d.answer(alive.reply_to, attempt.key, "cancel", f"it ran longer than {run_seconds:.0f} s")
+        return
     d.put(step, live=alive, unknown="")
     if attempt.stop is not None:
         d.answer(alive.reply_to, attempt.key, "cancel", attempt.stop.reason)
