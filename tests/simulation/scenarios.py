@@ -347,6 +347,15 @@ HELD = (
         shape=TWO_HANDS,
     ),
     Scenario(
+        name="a build that is done though it was told to stop",
+        act=_starting(
+            "build", milestone_options={"build": {"retry_on": ["timed_out", "lost"], "max_attempts": 6}}
+        ),
+        # The worker that is still at it is asked again, and has done it meanwhile.
+        ends=[DONE, FAILED],
+        moods={"build": ["stubborn"]},
+    ),
+    Scenario(
         name="a held deploy in a group that is stopped by a failure",
         act=_fail_beside_a_held_deploy,
         ends=[FAILED, DONE],

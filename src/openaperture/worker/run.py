@@ -153,8 +153,8 @@ class Run:
 
     # -------------------------------------------------------------------------------------- execute
 
-    async def execute(self, handler: Handler) -> Outcome | None:
-        """Run the handler and report; answers what was reported, None for a void attempt.
+    async def execute(self, handler: Handler) -> Outcome:
+        """Run the handler, and report unless the attempt is void by then; answers how it ended.
 
         Raises nothing but CancelledError, when the process is forced to end.
         """
@@ -162,10 +162,9 @@ class Run:
         self.beat_at = self._loop.time() + self.request.heartbeat_seconds / 3
         outcome = await self._outcome(self._call(handler))
         self._task = None
-        if self._is_void():
-            return None
-        await self._say_last_words()
-        await self.report(outcome)
+        if not self._is_void():
+            await self._say_last_words()
+            await self.report(outcome)
         return outcome
 
     async def outlast(self) -> Outcome | None:

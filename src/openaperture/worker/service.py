@@ -221,7 +221,8 @@ class Service:
         finally:
             del self._running[key]
             run.over.set_result(None)
-        if outcome is not None and outcome.done:
+        if outcome.done:
+            # Also of a void attempt: the next one of its milestone must not do again what is done.
             _remember(self._done, key, outcome)
 
     async def _find_running(self, run: Run, intake: Intake, delivery: Delivery) -> Run | None:
