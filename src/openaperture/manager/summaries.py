@@ -26,7 +26,7 @@ SUMMARIES: Mapping[str, str] = {
     "PUT /workflows/{workflow_id}": "Change a workflow, or record what an orchestrator elsewhere did.",
     "DELETE /workflows/{workflow_id}": "Delete a workflow that is not under way.",
     "POST /workflows/{workflow_id}/execute": "Start a workflow.",
-    "POST /workflows/{workflow_id}/cancel": "End a workflow; its worker gets a moment to stop unless it is forced.",
+    "POST /workflows/{workflow_id}/cancel": "End a workflow; unless forced, its worker gets a moment to stop.",
     "POST /workflows/{workflow_id}/pause": "Begin nothing more of a workflow.",
     "POST /workflows/{workflow_id}/resume": "Let a paused workflow go on.",
     "POST /workflows/{workflow_id}/resolve": "Say what became of a milestone whose outcome is unknown.",
