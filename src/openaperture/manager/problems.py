@@ -17,6 +17,11 @@ from openaperture.manager.requests import LOCK_PATTERN
 _OURS = frozenset(WorkflowSummary.__struct_fields__)
 """Fields of a workflow; those that no request has are set by the orchestrator."""
 
+_FORMS = {
+    LOCK_PATTERN: (
+        "is no name of a lock: begin it with a letter or a digit, and write only letters, digits and . _ : / @ -"
+    )
+}
 _WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "string_too_short": lambda limits: (
         f"has to have at least {limits['min_length']} characters"
@@ -32,11 +37,6 @@ _WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "int_type": lambda _: "has to be a whole number",
 }
 """What is said of a value, by the kind of problem; of others the words of the validator."""
-_FORMS = {
-    LOCK_PATTERN: (
-        "is no name of a lock: begin it with a letter or a digit, and write only letters, digits and . _ : / @ -"
-    )
-}
 
 
 def problems_of(request: Request, error: RequestValidationError) -> list[Problem]:
