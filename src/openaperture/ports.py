@@ -234,6 +234,14 @@ class Deferred:
     error: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Due:
+    """A workflow whose `wake_at` has passed. They are ordered by that, and by id where it is the same."""
+
+    wake_at: datetime
+    workflow_id: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockNews:
     """A workflow has all the locks that it waits for, or does not get one."""
@@ -280,8 +288,11 @@ class Store(Protocol):
         """Delete what was confirmed; free the others again after their delay, with one more try counted."""
         ...
 
-    async def list_due(self, limit: int) -> list[str]:
-        """Ids of workflows whose `wake_at` has passed, longest overdue first."""
+    async def list_due(self, limit: int, *, after: Due | None = None) -> list[Due]:
+        """Workflows whose `wake_at` has passed, longest overdue first; only what comes `after` that one.
+
+        Fewer than `limit` are the last ones.
+        """
         ...
 
     async def list_stranded(self, limit: int) -> list[str]:
@@ -293,8 +304,9 @@ class Store(Protocol):
         ...
 
     async def tend_locks(self) -> int:
-        """Free the locks of workflows that have ended or are gone, pass on those that nobody took up in time,
-        give the free ones to the first in their queue. Returns how many claims that changed."""
+        """Free the locks of workflows that have ended or are gone, pass on those that nobody took up in time
+        and those that came out of turn to one that still waits, give the free ones to the first in their queue.
+        Returns how many claims that changed."""
         ...
 
     async def prune(self, *, inbox_seconds: float, limit: int) -> int:
@@ -559,8 +571,12 @@ class ForeignRecords(Protocol):
         """The original's fields by workflow, as they were put, and `updated_at`."""
         ...
 
-    async def put_foreign(self, workflow_id: str, fields: Fields) -> None:
-        """Replace the record. Raises BadInput when no database can hold it."""
+    async def put_foreign(self, workflow_id: str, fields: Fields, *, version: int, known: Fields | None) -> bool:
+        """Replace the record that was judged: `known`, as it was found, or None where there was none.
+
+        False, and nothing is written, when it or the version of the workflow is another one by now.
+        Raises BadInput when no database can hold it.
+        """
         ...
 
     async def delete_workflow(self, workflow_id: str, version: int) -> bool:
@@ -587,17 +603,27 @@ class KnownKey:
     """When that was."""
     answer: KeptAnswer | None
     """None while it is being done, or when a crash came before it was kept."""
+    leased: bool
+    """Whether it is for who asked to do it now."""
 
 
 class RequestKeys(Protocol):
     """Keys by which clients mark a request that they may send again. Raises StoreUnavailable."""
 
-    async def begin(self, key: str, request: str) -> KnownKey:
-        """Write the key down, unless it is known; keys are forgotten a day after."""
+    async def begin(self, key: str, request: str, owner: str, *, lease_seconds: float) -> KnownKey:
+        """Write the key down, unless it is known; keys are forgotten a day after.
+
+        It is leased to `owner`, unless it has an answer, came with another request, or somebody else has a
+        lease that has not run out.
+        """
         ...
 
     async def settle(self, key: str, answer: KeptAnswer) -> None:
         """Keep the answer. The first one counts."""
+        ...
+
+    async def release(self, key: str, owner: str) -> None:
+        """Give the lease back: nothing is being done any more, and there is no answer to keep."""
         ...
 
 
@@ -621,7 +647,9 @@ class AccessStore(Protocol):
         """Its tokens are worth nothing from now on. False when there is no such client."""
         ...
 
-    async def add_token(self, token: Token) -> None: ...
+    async def add_token(self, token: Token) -> bool:
+        """False when there is one of that id."""
+        ...
 
     async def find_token(self, token_id: str) -> Token | None:
         """None also when the client that it was given to is disabled."""

@@ -12,10 +12,11 @@ from typing import Any, Protocol
 import psycopg
 import pytest
 from psycopg import sql
-from sqlalchemy import text
+from sqlalchemy import Connection, select, text, update
 from sqlalchemy.engine import make_url
 
 from openaperture.database import Database
+from openaperture.database.tables import lock_claims
 from openaperture.domain.attempts import Attempt, AttemptKey
 from openaperture.domain.history import Entry
 from openaperture.domain.milestones import OnLoss
@@ -83,6 +84,10 @@ class Place(Protocol):
         """Replace a text in the stored document of a workflow."""
         ...
 
+    async def pass_lock(self, name: str, workflow_id: str) -> None:
+        """Give the lock to another one of its queue that is not its turn."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -107,6 +112,21 @@ class Opened:
             lambda connection: connection.execute(statement, {"old": old, "new": new, "id": workflow_id})
         )
 
+    async def pass_lock(self, name: str, workflow_id: str) -> None:
+        claims = lock_claims.c
+
+        def passed(connection: Connection) -> None:
+            granted = select(claims.token, claims.granted_at, claims.lease_until).where(
+                claims.name == name, claims.state == "granted"
+            )
+            row = dict(connection.execute(granted).mappings().one())
+            back = update(lock_claims).where(claims.name == name)
+            connection.execute(back.values(state="waiting", **dict.fromkeys(row)))
+            to = update(lock_claims).where(claims.name == name, claims.workflow_id == workflow_id)
+            connection.execute(to.values(state="granted", **row))
+
+        await self.database.write(passed)
+
 
 class InMemory:
     """The store of the simulation, without faults."""
@@ -127,6 +147,14 @@ class InMemory:
     async def edit_document(self, workflow_id: str, old: str, new: str) -> None:
         row = self._disk.workflows[workflow_id].row
         self._disk.put({**row, "document": row["document"].replace(old, new)})
+
+    async def pass_lock(self, name: str, workflow_id: str) -> None:
+        queue = [claim for claim in self._disk.locks.claims if claim.name == name]
+        [holder] = [claim for claim in queue if claim.holds]
+        [other] = [claim for claim in queue if claim.workflow_id == workflow_id]
+        other.state, other.token, other.granted_at = "granted", holder.token, holder.granted_at
+        other.lease_until = holder.lease_until
+        holder.wait()
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """What every access store promises: the contract of `ports.AccessStore`."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -96,7 +97,8 @@ async def test_clients_are_listed_by_their_ids(store: SqlAccess) -> None:
 
 async def test_a_token_is_found_as_it_was_added(store: SqlAccess) -> None:
     given = token("t1", label="for the build", root="t0", used_at=NOW)
-    await store.add_token(given)
+    assert await store.add_token(given)
+    assert not await store.add_token(replace(given, label="another"))
     assert await store.find_token("t1") == given
     assert await store.find_token("t2") is None
     assert await store.find_token("\0") is None

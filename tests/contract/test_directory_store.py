@@ -61,6 +61,17 @@ async def test_a_name_is_given_once_also_when_two_give_it_at_once(directory: Sql
     await directory.change(L.BROKER, other, {"name": "other"})
 
 
+async def test_a_request_makes_one_entry_though_entries_of_its_kind_have_no_name(directory: SqlDirectory) -> None:
+    broker = await directory.add(L.BROKER, {"name": "main"})
+    event = {"type": "disk", "severity": "warning"}
+    for listing, fields in ((L.CONNECTION, {"messaging_broker_id": broker, "host": "h"}), (L.SYSTEM_EVENT, event)):
+        for made_as in ("one", None, None, "two"):
+            await directory.add(listing, {**fields, "made_as": made_as})
+        with pytest.raises(Taken, match="with this Idempotency-Key already"):
+            await directory.add(listing, {**fields, "made_as": "one"})
+        assert [row["made_as"] for row in await directory.list_rows(listing)] == ["one", None, None, "two"]
+
+
 async def test_what_an_entry_refers_to_has_to_be_there(directory: SqlDirectory) -> None:
     with pytest.raises(BadInput, match="messaging_exchange_id: there is no exchange 7"):
         await directory.add(

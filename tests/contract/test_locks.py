@@ -164,9 +164,51 @@ async def test_one_that_waits_for_another_lock_keeps_what_it_was_granted(place: 
     assert [claim.workflow_id for claim in await store.list_locks()] == ["holder", "both", "next", "both", "next"]
 
 
+async def test_a_clock_that_steps_back_changes_no_order(place: Place) -> None:
+    """Ordered by their clocks, each of the two would be first in one queue, and wait for the other for ever."""
+    store = place.store()
+    holder = await _asks(store, "holder", "database")
+    holder = await _says(store, holder, KeepLocks(names=("database",)))
+    first = await _asks(store, "first", PROD, "database")
+    await _asks(place.store_in(-30), "second", PROD, "database")
+    order = [(claim.name, claim.workflow_id) for claim in await store.list_locks()]
+    assert order == _queues(database=["holder", "first", "second"], prod=["first", "second"])
+    await _says(store, holder, FreeLocks(names=("database",)), state=State.COMPLETED)
+    assert await _news(store) == {"first": LocksGranted(tokens={PROD: 1, "database": 2})}
+    names = (PROD, "database")
+    await _says(store, first, KeepLocks(names=names), FreeLocks(names=names), state=State.COMPLETED)
+    assert await _news(store) == {"second": LocksGranted(tokens={PROD: 2, "database": 3})}
+
+
+def _queues(database: list[str], prod: list[str]) -> list[tuple[str, str]]:
+    return [*(("database", who) for who in database), *((PROD, who) for who in prod)]
+
+
+async def test_the_newest_is_who_asked_last_whatever_the_clocks_say(place: Place) -> None:
+    await _asks(place.store(), "holder")
+    await _asks(place.store_in(30), "older", when_locked=WhenLocked.NEWEST)
+    await _asks(place.store_in(-30), "newer", when_locked=WhenLocked.NEWEST)
+    assert (await _news(place.store()))["older"] == LockDenied(name=PROD, code="superseded", by="newer")
+
+
+async def test_two_that_were_given_locks_in_different_orders_do_not_wait_for_each_other(place: Place) -> None:
+    """As a version left it that went by clocks. Of one that still waits, a lock is taken that is not its turn."""
+    store = place.store()
+    first = await _asks(store, "first", "a", "b")
+    await _asks(store, "second", "a", "b")
+    await place.pass_lock("b", "second")
+    assert await _news(store) == {}
+    assert await store.tend_locks() == 2
+    assert await _news(store) == {"first": LocksGranted(tokens={"a": 1, "b": 2})}
+    await _says(store, first, KeepLocks(names=("a", "b")))
+    assert await store.tend_locks() == 0
+
+
 async def test_one_that_does_not_take_up_its_locks_goes_back_in_all_their_queues(place: Place) -> None:
     store = place.store()
     await _asks(store, "silent", PROD, "database")
     await _asks(store, "next", PROD, "database")
     assert await place.store_in(301).tend_locks() == 4
     assert await _news(store) == {"next": LocksGranted(tokens={PROD: 2, "database": 2})}
+    order = [(claim.name, claim.workflow_id) for claim in await store.list_locks()]
+    assert order == _queues(database=["next", "silent"], prod=["next", "silent"])

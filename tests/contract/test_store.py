@@ -284,9 +284,9 @@ async def test_an_unreadable_workflow_is_left_out_and_told_of_once(place: Place,
 async def test_an_unreadable_workflow_is_not_woken_but_called_stranded(place: Place, store: AnyStore) -> None:
     await store.commit([creation("broken"), creation("well")])
     await place.edit_document("broken", '{"id"', '"id"')
-    assert sorted(await store.list_due(10)) == ["broken", "well"]
+    assert sorted(await _due(store)) == ["broken", "well"]
     await store.load(["broken", "well"])
-    assert await store.list_due(1) == ["well"]
+    assert await _due(store, 1) == ["well"]
     assert await store.list_stranded(10) == ["broken"]
 
 
@@ -309,7 +309,7 @@ async def test_a_mended_workflow_is_back(place: Place, store: AnyStore) -> None:
     await place.edit_document("w", '"rUnning"', '"running"')
     assert (await _loaded(store, "w")).state is State.RUNNING
     assert await store.list_stranded(10) == []
-    assert await store.list_due(10) == ["w"]
+    assert await _due(store) == ["w"]
 
 
 # --------------------------------------------------------------------------------------------- outbox
@@ -474,6 +474,10 @@ def _waiting(workflow_id: str, until: datetime) -> dict[str, object]:
     return {"state": State.WAITING, "steps": (step,)}
 
 
+async def _due(store: AnyStore, limit: int = 10) -> list[str]:
+    return [each.workflow_id for each in await store.list_due(limit)]
+
+
 async def test_due_workflows_are_listed_longest_overdue_first(store: AnyStore) -> None:
     now = (await store.load([])).now
     changes = [
@@ -484,10 +488,39 @@ async def test_due_workflows_are_listed_longest_overdue_first(store: AnyStore) -
         creation("held", of={"state": State.HELD, "steps": ()}),
     ]
     await store.commit(changes)
-    assert await store.list_due(10) == ["first", "second", "third"]
-    assert await store.list_due(1) == ["first"]
+    assert await _due(store) == ["first", "second", "third"]
+    assert await _due(store, 1) == ["first"]
     await store.commit([successor(changes[2], of={"state": State.CANCELLED})])
-    assert await store.list_due(10) == ["second", "third"]
+    assert await _due(store) == ["second", "third"]
+
+
+async def test_due_workflows_are_listed_page_by_page_also_those_of_one_instant(store: AnyStore) -> None:
+    now = (await store.load([])).now
+    early, late = now - timedelta(hours=2), now - timedelta(hours=1, microseconds=1)
+    expected = [("b", early), ("d", early), ("e", early), ("a", late), ("c", late)]
+    await store.commit([creation(key, of=_waiting(key, at)) for key, at in sorted(expected)])
+    pages = [await store.list_due(2)]
+    # Added behind what was looked at: it is found from the start again, and by nobody who goes on.
+    await store.commit([creation("f", of=_waiting("f", early - timedelta(hours=1)))])
+    while len(pages[-1]) == 2:
+        pages.append(await store.list_due(2, after=pages[-1][-1]))
+    assert [len(page) for page in pages] == [2, 2, 1]
+    assert [(each.workflow_id, each.wake_at) for page in pages for each in page] == expected
+    assert [each.workflow_id for each in await store.list_due(2)] == ["f", "b"]
+
+
+async def test_the_last_page_is_short_though_an_unreadable_workflow_is_passed_over(
+    place: Place, store: AnyStore
+) -> None:
+    now = (await store.load([])).now
+    for number in range(5):
+        key = f"w{number}"
+        await store.commit([creation(key, of=_waiting(key, now - timedelta(hours=9 - number)))])
+    await place.edit_document("w1", '{"id"', '"id"')
+    await store.load(["w1"])
+    first = await store.list_due(3)
+    assert [each.workflow_id for each in first] == ["w0", "w2", "w3"]
+    assert [each.workflow_id for each in await store.list_due(3, after=first[-1])] == ["w4"]
 
 
 @pytest.mark.fault("F63")
@@ -495,8 +528,8 @@ async def test_a_deadline_comes_when_the_clock_of_the_store_says_so(place: Place
     store = place.store()
     now = (await store.load([])).now
     await store.commit([creation("w", of=_waiting("w", now + timedelta(seconds=60)))])
-    assert await store.list_due(10) == []
-    assert await place.store_in(61).list_due(10) == ["w"]
+    assert await _due(store) == []
+    assert await _due(place.store_in(61)) == ["w"]
 
 
 async def test_only_workflows_that_nothing_would_move_are_stranded(store: AnyStore) -> None:

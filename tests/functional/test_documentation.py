@@ -90,7 +90,7 @@ def test_a_repository_is_released_as_its_how_to_says(site: Site) -> None:
 def test_access_is_given_and_taken_back_as_its_how_to_says(site: Site) -> None:
     Reader(site, {}).follow(examples_of(ACCESS))
     site.variables["OPENAPERTURE_DATA_DIR"] = str(site.folder / ".openaperture")
-    assert [client["disabled_at"] is None for client in site.json("clients", "list")] == [False, True]
+    assert [client["disabled_at"] is None for client in site.json("clients", "list")] == [False, True, True]
     assert [token["revoked_at"] is None for token in site.json("tokens", "list", "--all")] == [False, True]
 
 

@@ -166,7 +166,7 @@ def test_a_manager_needs_a_broker_that_others_share(place: Place) -> None:
 
 
 def orchestrator_of(place: Place, manager: Announced, database: str, secret: str) -> Running:
-    """An orchestrator with a database of its own, whose Manager is that one. It logs in there as a worker."""
+    """An orchestrator with a database of its own, whose Manager is that one. It logs in there as one."""
     site = place.site(
         "elsewhere",
         OPENAPERTURE_DATABASE=database,
@@ -200,7 +200,7 @@ async def register(place: Place, manager: Announced) -> str:
             ("/messaging/brokers", {"name": "main"}),
         ):
             assert (await http.post(path, json=body)).status_code == 201
-        added = await http.post("/clients", json={"id": CLIENT_ID, "role": "worker"})
+        added = await http.post("/clients", json={"id": CLIENT_ID, "role": "orchestrator"})
         assert added.status_code == 201
         secret: str = added.json()["secret"]
         return secret

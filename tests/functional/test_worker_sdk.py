@@ -17,7 +17,7 @@ from openaperture.codecs import json as json_codec
 from openaperture.domain import messages as m
 from openaperture.domain.milestones import OnLoss
 from openaperture.ports import Address, Broker, Message
-from openaperture.worker import Context, MilestoneFailed, Worker
+from openaperture.worker import Context, MilestoneFailed, Worker, run
 from openaperture.worker.context import MAX_PENDING_LINES
 from tests.contract.brokers import AmqpSite, BrokerSite, EmbeddedSite, Events, until, until_depth
 
@@ -411,6 +411,161 @@ async def test_a_thread_sees_that_it_is_cancelled(site: BrokerSite) -> None:
 
         await desk.ask(heartbeat_seconds=0.3)
         assert (await desk.hear(m.Failed)).message == "stopped as told"
+
+
+@dataclass
+class Deaf:
+    """A plain function that does not look whether it has to stop. It ends when the test lets it."""
+
+    begun: int = 0
+    entered: asyncio.Event = field(default_factory=asyncio.Event)
+    left: threading.Event = field(default_factory=threading.Event)
+    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+
+    def __call__(self, _context: Context) -> dict[str, str]:
+        self.begun += 1
+        self._loop.call_soon_threadsafe(self.entered.set)
+        assert self.left.wait(PATIENCE_SECONDS), "the test never let it end"
+        if self.begun > 1:
+            return {"run": str(self.begun)}
+        return self.first()
+
+    def first(self) -> dict[str, str]:
+        """How the first call ends."""
+        return {"run": "1"}
+
+
+class DeafAndFailing(Deaf):
+    def first(self) -> dict[str, str]:
+        raise KeyError("disk")
+
+
+def cancel_the_first(callback: m.AnyCallback) -> str:
+    """Of the attempts with the number 1; the others go on."""
+    return "cancel" if isinstance(callback, m.Heartbeat) and callback.attempt_token.endswith(".1") else "run"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that is told to stop has no time for it."""
+    monkeypatch.setattr(run, "STOP_SECONDS", 0.0)
+
+
+@pytest.mark.fault("F60", "F61")
+@pytest.mark.usefixtures("impatient")
+async def test_a_thread_that_goes_on_is_not_reported_as_stopped(site: BrokerSite) -> None:
+    async with desk_and_worker(site, cancel_the_first) as (desk, worker, events):
+        deaf = Deaf()
+        worker.milestone("build")(deaf)
+        await desk.ask(heartbeat_seconds=0.3)
+        failed = await desk.hear(m.Failed)
+        assert failed.interrupted
+        assert "its handler goes on" in failed.message
+        assert (await events.wait_for("attempt.abandoned"))["workflow_id"] == "w1"
+        deaf.left.set()
+        assert (await events.wait_for("attempt.ended_late"))["outcome"] == "completed"
+
+
+@pytest.mark.fault("F61")
+@pytest.mark.usefixtures("impatient")
+async def test_what_a_thread_came_to_that_went_on_is_told_when_it_is_asked_for_again(site: BrokerSite) -> None:
+    """The second attempt waits, alive and with its request acked, for what still works on the same target."""
+    async with desk_and_worker(site, cancel_the_first, slots=2) as (desk, worker, _):
+        deaf = Deaf()
+        worker.milestone("build")(deaf)
+        await desk.ask(heartbeat_seconds=0.3)
+        await desk.hear(m.Failed)
+        second = await desk.ask(number=2, heartbeat_seconds=0.3)
+        beats = [await desk.hear(m.Heartbeat)]
+        while beats[-1].attempt_token != second.attempt_token:
+            beats.append(await desk.hear(m.Heartbeat, len(beats) + 1))
+        await until_depth(desk.broker, desk.requests, 0)
+        assert deaf.begun == 1
+        deaf.left.set()
+        done = await desk.hear(m.Completed)
+        assert (done.attempt_token, done.outputs) == (second.attempt_token, {"run": "1"})
+    assert deaf.begun == 1
+
+
+@pytest.mark.fault("F61")
+@pytest.mark.usefixtures("impatient")
+async def test_a_thread_that_went_on_and_failed_is_followed_by_the_next_attempt(site: BrokerSite) -> None:
+    async with desk_and_worker(site, cancel_the_first, slots=2) as (desk, worker, _):
+        deaf = DeafAndFailing()
+        worker.milestone("build")(deaf)
+        await desk.ask(heartbeat_seconds=0.3)
+        await desk.hear(m.Failed)
+        await desk.ask(number=2)
+        await desk.hear(m.Accepted, 2)
+        deaf.left.set()
+        assert (await desk.hear(m.Completed)).outputs == {"run": "2"}
+        assert len(desk.of(m.Failed)) == 1
+
+
+@pytest.mark.fault("F60", "F61")
+@pytest.mark.usefixtures("impatient")
+async def test_an_attempt_that_waits_for_a_thread_that_goes_on_can_be_cancelled(site: BrokerSite) -> None:
+    """Nor may it be taken for stopped: the thread is at work on its target."""
+
+    def cancel_all(callback: m.AnyCallback) -> str:
+        return "cancel" if isinstance(callback, m.Heartbeat) else "run"
+
+    async with desk_and_worker(site, cancel_all, slots=2) as (desk, worker, _):
+        deaf = Deaf()
+        worker.milestone("build")(deaf)
+        await desk.ask(heartbeat_seconds=0.3)
+        await desk.hear(m.Failed)
+        second = await desk.ask(number=2, heartbeat_seconds=0.3)
+        failed = await desk.hear(m.Failed, 2)
+        assert failed.attempt_token == second.attempt_token
+        assert failed.interrupted
+        assert "an earlier run of it goes on" in failed.message
+        deaf.left.set()
+    assert deaf.begun == 1
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_thread_that_goes_on_keeps_its_slot_until_it_ends(site: BrokerSite) -> None:
+    async with desk_and_worker(site, cancel_the_first, slots=2) as (desk, worker, _):
+        deaf, gate = Deaf(), Gate()
+        worker.milestone("build")(deaf)
+        worker.milestone("deploy")(gate)
+        await desk.ask(heartbeat_seconds=0.3)
+        await desk.hear(m.Failed)
+        for workflow in ("w2", "w3"):
+            await desk.ask("deploy", workflow, number=2, heartbeat_seconds=0.3)
+        # The worker sends none of the first, so this is of whichever of the others it took.
+        await desk.hear(m.Heartbeat, len(desk.of(m.Heartbeat)) + 1)
+        assert gate.inside == 1
+        await until_depth(desk.broker, desk.requests, 1)
+        deaf.left.set()
+
+        async def both() -> bool:
+            return gate.inside == 2
+
+        await until(both)
+        gate.open.set()
+        await desk.hear(m.Completed, 2)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_worker_stops_although_a_thread_goes_on_and_an_attempt_waits_for_it(site: BrokerSite) -> None:
+    async with desk_and_worker(site, cancel_the_first, slots=2, grace_seconds=0.0) as (desk, worker, _):
+        deaf = Deaf()
+        worker.milestone("build")(deaf)
+        await desk.ask(heartbeat_seconds=0.3)
+        await desk.hear(m.Failed)
+        second = await desk.ask(number=2, heartbeat_seconds=0.3)
+        while second.attempt_token not in {beat.attempt_token for beat in desk.of(m.Heartbeat)}:
+            await desk.hear(m.Heartbeat, len(desk.of(m.Heartbeat)) + 1)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await worker.drain()
+        failed = await desk.hear(m.Failed, 2)
+        assert failed.attempt_token == second.attempt_token
+        assert failed.interrupted
+        assert not deaf.left.is_set()
+        deaf.left.set()
+    assert deaf.begun == 1
 
 
 async def test_what_the_repository_declares_is_told_at_once_and_progress_along_with_it(site: BrokerSite) -> None:

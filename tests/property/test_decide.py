@@ -297,7 +297,7 @@ class WorkflowMachine(RuleBasedStateMachine):
     def lock_forced(self, often: int) -> None:
         if often == 0:
             self.forced = self.forced or bool(self.workflow.lock_tokens)
-            self.apply(e.LockForced(name="prod", by="someone"))
+            self.apply(e.LockForced(name="prod", by="someone", force=True))
 
     @invariant()
     def a_result_counts_once(self) -> None:

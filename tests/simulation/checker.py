@@ -1,50 +1,50 @@
 """The independent judge: from the records alone, did every invariant of the failure model hold?
 
-Each function judges one invariant and answers with a sentence per violation. None of them asks the program.
+Each function judges one invariant and answers with a sentence per violation. None of them asks the program. Those
+of locks are in `lock_rules.py`; those of what a workflow does, of its bounds and of secrets in `course_rules.py`.
+
+What the records of a simulation cannot tell is proved elsewhere:
+
+  I10  memory, and what lies with a consumer, in tests/fault/test_overload.py and tests/contract/test_broker.py;
+       sizes and depths of messages in tests/property/test_etf.py, tests/unit/test_etf.py and
+       tests/unit/test_json_codec.py; here tries, waits and the log that travels are judged
+  I11  logs, answers, databases and command lines in tests/functional/test_original_secrets.py,
+       tests/functional/test_access.py and tests/unit/manager/test_audit.py; here history, events, notices, records
+  I12  needs two versions of the program: tests/contract/test_store.py reads what a newer one wrote, and
+       tests/unit/test_database.py shows that one refuses a schema which it does not know
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
 import msgspec
 
-from openaperture.codecs import terms
 from openaperture.domain.attempts import AttemptKey
-from openaperture.domain.history import Entry
-from openaperture.domain.messages import OriginalMessage
 from openaperture.domain.milestones import OnLoss
 from openaperture.domain.workflow import TERMINAL, State, Wire, Workflow
-from openaperture.engine.tokens import TokenMint
 from openaperture.ports import RowKind
+from tests.simulation import course_rules, lock_rules
 from tests.simulation.broker import Server
-from tests.simulation.journal import (
-    Arrived,
-    Asked,
-    Began,
-    ClockJumped,
-    Delivered,
-    Died,
-    Finished,
-    Journal,
-    OldBegan,
-    OldFinished,
-    Recorded,
-    RowGone,
-    Saved,
-    Settled,
-    Told,
-    _short,
-)
+from tests.simulation.course_rules import position_of
+from tests.simulation.journal import Arrived, Began, Finished, Journal, Settled, _short
 from tests.simulation.loop import Process, SimulationLoop
 from tests.simulation.store import Disk
+from tests.simulation.tape import (
+    INTAKE,
+    Tape,
+    attempt_in,
+    attempt_of,
+    is_genuine,
+    is_live,
+    terms_in,
+    type_of,
+    workflow_in,
+)
 
-_MINT = TokenMint("the key of the simulated world")
-INTAKE = "workflow_orchestration"
 WORKERS = {"builder", "deployer", "old_builder", "old_deployer", "painters"}
 LEASE_SECONDS = 12.0
 HEARD_SECONDS = 2.0
@@ -71,17 +71,23 @@ def judge(journal: Journal, disk: Disk, server: Server, loop: SimulationLoop) ->
         ("I6", lambda: effects_run_again_only_after_a_loss(tape)),
         ("I6", lambda: one_worker_runs_a_milestone_once(tape)),
         ("I6", lambda: only_the_silent_are_given_up(tape)),
+        ("I6", lambda: course_rules.nothing_is_skipped(tape)),
+        ("I6", lambda: course_rules.the_unknown_is_for_people(tape)),
         ("I7", lambda: the_end_is_final(tape)),
         ("I8", lambda: nothing_is_stranded(tape, disk)),
         ("I9", lambda: deliveries_are_conserved(tape)),
         ("I9", lambda: acked_only_when_safe(tape)),
         ("I9", lambda: rows_leave_only_when_done(tape)),
+        ("I10", lambda: course_rules.tries_are_limited(tape)),
+        ("I10", lambda: course_rules.every_wait_is_limited(tape)),
+        ("I10", lambda: course_rules.messages_do_not_grow(tape)),
+        ("I11", lambda: course_rules.no_secret_leaves(tape)),
         ("people", lambda: enough_have_approved(tape)),
         ("people", lambda: nothing_begins_while_paused(tape)),
-        ("lock", lambda: one_holder_per_lock(tape)),
-        ("lock", lambda: locked_work_never_overlaps(tape)),
-        ("lock", lambda: asked_only_with_its_locks(tape)),
-        ("lock", lambda: locks_are_given_back(tape, disk)),
+        ("lock", lambda: lock_rules.one_holder_per_lock(tape)),
+        ("lock", lambda: lock_rules.locked_work_never_overlaps(tape)),
+        ("lock", lambda: lock_rules.asked_only_with_its_locks(tape)),
+        ("lock", lambda: lock_rules.locks_are_given_back(tape, disk)),
         ("record", lambda: recorded_before_asked(tape)),
         ("record", lambda: the_manager_is_told_the_end(tape)),
         ("I13", lambda: everything_ends(disk, server)),
@@ -94,57 +100,6 @@ def _told(name: str, violations: Iterator[str]) -> list[str]:
     found = list(violations)
     more = [f"{name}: and {len(found) - MANY} more"] if len(found) > MANY else []
     return [f"{name}: {text}" for text in found[:MANY]] + more
-
-
-class Tape:
-    """The journal, sorted by what it tells of."""
-
-    def __init__(self, journal: Journal) -> None:
-        self.saved: list[tuple[int, Saved]] = list(journal.of(Saved))
-        self.by_workflow: dict[str, list[tuple[int, Saved]]] = defaultdict(list)
-        for place, saved in self.saved:
-            self.by_workflow[saved.after.id].append((place, saved))
-        self.arrived = list(journal.of(Arrived))
-        self.delivered = list(journal.of(Delivered))
-        self.bodies = {each.serial: each.body for _, each in self.delivered}
-        self.settled = list(journal.of(Settled))
-        self.asked_at: dict[tuple[str, str, datetime | None], tuple[int, AttemptKey]] = {}
-        """The attempts of each workflow by the time of their request: all that the original's workers know."""
-        for place, saved in self.saved:
-            for attempt in saved.after.live:
-                asked = (saved.after.id, attempt.milestone, attempt.requested_at)
-                self.asked_at.setdefault(asked, (place, attempt.key))
-        self.began = sorted([*journal.of(Began), *self._old_began(journal)], key=lambda step: step[0])
-        self.finished = sorted([*journal.of(Finished), *self._old_finished(journal)], key=lambda step: step[0])
-        self.recorded = list(journal.of(Recorded))
-        self.gone = list(journal.of(RowGone))
-        self.asked = list(journal.of(Asked))
-        self.died = list(journal.of(Died))
-        self.told = list(journal.of(Told))
-        self.clock_jumped = any(True for _ in journal.of(ClockJumped))
-        self.orchestrators = {each.by.split(".")[0] for _, each in self.delivered if each.queue == INTAKE}
-        self.rows_saved: dict[str, int] = {}
-        self.handled: dict[str, int] = {}
-        """Inbox ids, and where they were saved."""
-        for place, saved in self.saved:
-            for row in saved.rows:
-                self.rows_saved.setdefault(row.id, place)
-            for message_id in saved.message_ids:
-                self.handled.setdefault(message_id, place)
-
-    def _old_began(self, journal: Journal) -> Iterator[tuple[int, Began]]:
-        for place, old in journal.of(OldBegan):
-            if (key := self.key_at(old)) is not None:
-                yield place, Began(old.worker, old.workflow_id, key, old.milestone)
-
-    def _old_finished(self, journal: Journal) -> Iterator[tuple[int, Finished]]:
-        for place, old in journal.of(OldFinished):
-            if (key := self.key_at(old)) is not None:
-                yield place, Finished(old.worker, old.workflow_id, key, old.how)
-
-    def key_at(self, old: OldBegan | OldFinished) -> AttemptKey | None:
-        found = self.asked_at.get((old.workflow_id, old.milestone, old.step_time))
-        return found[1] if found else None
 
 
 def no_start_is_lost(tape: Tape) -> Iterator[str]:
@@ -172,11 +127,11 @@ def saved_before_published(tape: Tape) -> Iterator[str]:
         if arrived.queue not in WORKERS:
             continue
         if arrived.content_type is None:
-            old = _terms_in(arrived.body)
+            old = terms_in(arrived.body)
             if tape.asked_at.get((old.id, old.current_step or "", old.step_time), (place,))[0] >= place:
                 yield f"the request for {old.current_step} of workflow {old.id} was sent before it was stored"
             continue
-        workflow_id, asked = _attempt_of(arrived.body)
+        workflow_id, asked = attempt_of(arrived.body)
         if known.get((workflow_id, asked), place) >= place:
             yield f"the request of attempt {asked} of workflow {workflow_id} was sent before it was stored"
 
@@ -206,12 +161,12 @@ def one_dispatch_per_attempt(tape: Tape) -> Iterator[str]:
             continue
         if bodies.setdefault(arrived.message_id, (arrived.queue, arrived.body)) != (arrived.queue, arrived.body):
             yield f"message {arrived.message_id} was sent with two contents"
-        attempt = _attempt_of(arrived.body)
+        attempt = attempt_of(arrived.body)
         if names.setdefault(attempt, arrived.message_id) != arrived.message_id:
             yield f"attempt {attempt[1]} of workflow {attempt[0]} was sent under two names"
     for _, saved in tape.saved:
         live = {str(attempt.key) for attempt in saved.after.live}
-        made = [str(key) for key in saved.requested if saved.before is None or not _is_live(saved.before, key)]
+        made = [str(key) for key in saved.requested if saved.before is None or not is_live(saved.before, key)]
         posted = {row.attempt for row in saved.rows if row.kind in {RowKind.REQUEST, RowKind.ROUTE}}
         for key in dict.fromkeys(made):
             if key in live and key not in posted:
@@ -254,24 +209,20 @@ def _words_of_workers(tape: Tape) -> dict[tuple[str, ...], int]:
 
 
 def one_result_per_milestone(tape: Tape) -> Iterator[str]:
-    """I6: a milestone is counted as completed once."""
+    """I6: a milestone is counted as completed once; an approval once more when it was voided in between."""
     for workflow_id, changes in tape.by_workflow.items():
-        counts = Counter(
-            (saved.before is not None and saved.before.failure is not None, _position_of(saved, entry), milestone)
-            for _, saved in changes
-            for entry in saved.entries
-            if entry.kind == "milestone.completed" and (milestone := str(entry.details.get("milestone")))
-        )
-        for (_, position, milestone), count in counts.items():
-            if count > 1:
-                yield f"workflow {workflow_id}: {milestone} at {position} was completed {count} times"
-
-
-def _position_of(saved: Saved, entry: Entry) -> str:
-    """Of the milestone that an entry is about; of one without attempts, that of its workflow until then."""
-    if "attempt" in entry.details:
-        return str(entry.details["attempt"]).split(".")[1]
-    return str(saved.before.position if saved.before else 0)
+        counts: Counter[tuple[bool, int, str]] = Counter()
+        for _, saved in changes:
+            failing = saved.before is not None and saved.before.failure is not None
+            for entry in saved.entries:
+                # An approval of what has changed since is void, and given again.
+                change = {"milestone.completed": 1, "approval.voided": -1}.get(entry.kind, 0)
+                if change:
+                    position = position_of(saved, entry.details.get("attempt"))
+                    place = (failing, position, str(entry.details.get("milestone")))
+                    counts[place] = max(0, counts[place] + change)
+                    if counts[place] > 1:
+                        yield f"workflow {workflow_id}: {place[2]} at {position} was completed again"
 
 
 def effects_run_again_only_after_a_loss(tape: Tape) -> Iterator[str]:
@@ -334,9 +285,9 @@ def only_the_silent_are_given_up(tape: Tape) -> Iterator[str]:
     heard: dict[tuple[str, str], list[float]] = defaultdict(list)
     seen: set[str | None] = set()
     for _, arrived in tape.arrived:
-        if arrived.queue == INTAKE and arrived.message_id not in seen and _type_of(arrived.body) == "heartbeat":
+        if arrived.queue == INTAKE and arrived.message_id not in seen and type_of(arrived.body) == "heartbeat":
             seen.add(arrived.message_id)
-            heard[_workflow_in(arrived.body), _attempt_in(arrived.body)].append(arrived.at)
+            heard[workflow_in(arrived.body), attempt_in(arrived.body)].append(arrived.at)
     for _, saved in tape.saved:
         for entry in saved.entries:
             if entry.kind != "milestone.lost" or "stopped answering" not in entry.text:
@@ -398,6 +349,8 @@ def enough_have_approved(tape: Tape) -> Iterator[str]:
                     voters.add(str(entry.details["by"]))
                 elif entry.kind == "milestone.started":
                     voters = set()
+                elif entry.kind == "approval.voided":
+                    voters = {vote.by for step in saved.after.steps for vote in step.votes}
                 elif entry.kind == "milestone.completed" and len(voters) < APPROVALS:
                     yield f"workflow {workflow_id}: sign_off was done by {sorted(voters)} alone"
 
@@ -406,85 +359,9 @@ def nothing_begins_while_paused(tape: Tape) -> Iterator[str]:
     for workflow_id, changes in tape.by_workflow.items():
         for _, saved in changes:
             paused = saved.before is not None and saved.before.pause is not None and saved.after.pause is not None
-            made = [key for key in saved.requested if saved.before and not _is_live(saved.before, key)]
+            made = [key for key in saved.requested if saved.before and not is_live(saved.before, key)]
             if paused and made and saved.after.wire is Wire.JSON:
                 yield f"workflow {workflow_id} is paused, and {made[0]} was asked for"
-
-
-def one_holder_per_lock(tape: Tape) -> Iterator[str]:
-    """No two workflows believe to have one lock, and its token grows with every holder."""
-    holders: dict[str, str] = {}
-    tokens: dict[str, int] = {}
-    for _, saved in tape.saved:
-        workflow_id = saved.after.id
-        for name in [name for name, holder in holders.items() if holder == workflow_id]:
-            if name not in saved.after.lock_tokens:
-                del holders[name]
-        for name, token in saved.after.lock_tokens.items():
-            holder = holders.setdefault(name, workflow_id)
-            if holder != workflow_id:
-                yield f"lock {name} is with workflow {workflow_id} and with {holder}"
-            had = saved.before is not None and name in saved.before.lock_tokens
-            if not had and token <= tokens.get(name, 0):
-                yield f"lock {name} came to workflow {workflow_id} with the old token {token}"
-            tokens[name] = max(token, tokens.get(name, 0))
-
-
-def asked_only_with_its_locks(tape: Tape) -> Iterator[str]:
-    """A milestone that needs locks is asked for only while its workflow has them, or had them taken away."""
-    for workflow_id, changes in tape.by_workflow.items():
-        forced: set[str] = set()
-        for _, saved in changes:
-            release, after = saved.after.release, saved.after
-            forced |= {name for name in release.locks if any(e.kind == "lock.forced" for e in saved.entries)}
-            made = [key for key in saved.requested if saved.before is None or not _is_live(saved.before, key)]
-            needed = set(release.locks) - forced
-            for key in made:
-                due = after.failure is None and key.position >= release.locks_position
-                if due and not after.ended and not needed <= set(after.lock_tokens):
-                    yield f"workflow {workflow_id}: {key} was asked for without {needed - set(after.lock_tokens)}"
-
-
-def locked_work_never_overlaps(tape: Tape) -> Iterator[str]:
-    """Of two deploys that have one lock, none runs beside the other, unless a person let it in."""
-    by_hand = {
-        workflow_id
-        for workflow_id, changes in tape.by_workflow.items()
-        if any(
-            entry.kind in {"workflow.resolved", "lock.forced"} for _, saved in changes for entry in saved.entries
-        )
-    }
-    died = {each.who: place for place, each in tape.died}
-    ends = {(each.worker, each.workflow_id, each.key): place for place, each in reversed(tape.finished)}
-    spans: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
-    locks: dict[str, Sequence[str]] = {}
-    steps: list[tuple[int, Saved | Began]] = sorted([*tape.saved, *tape.began], key=lambda step: step[0])
-    for place, step in steps:
-        if isinstance(step, Saved):
-            # What it had when it asked: it may have lost them before its worker begins.
-            if step.requested:
-                locks[step.after.id] = tuple(step.after.lock_tokens)
-        elif step.workflow_id not in by_hand and step.milestone in {"deploy", "deploy_too"}:
-            end = ends.get((step.worker, step.workflow_id, step.key), died.get(step.worker, place))
-            for name in locks.get(step.workflow_id, ()):
-                spans[name].append((place, end, step.workflow_id))
-    for name, works in spans.items():
-        for (_, end, one), (begin, _, two) in pairwise(sorted(works)):
-            if begin < end and one != two:
-                yield f"lock {name}: workflows {one} and {two} deployed at once"
-
-
-def locks_are_given_back(tape: Tape, disk: Disk) -> Iterator[str]:
-    """Whoever has ended has no lock any more, unless it says why it keeps it; nobody waits for a free one."""
-    held = {claim.name for claim in disk.locks.claims if claim.holds}
-    for claim in disk.locks.claims:
-        workflow = tape.by_workflow[claim.workflow_id][-1][1].after
-        if workflow.ended and not workflow.keeps_locks:
-            yield f"lock {claim.name} is {claim.state} with workflow {claim.workflow_id}, which has ended"
-        elif workflow.ended and claim.kept is None:
-            yield f"lock {claim.name} is kept by workflow {claim.workflow_id}, and the queue does not know why"
-        if claim.state == "waiting" and claim.name not in held:
-            yield f"lock {claim.name} is free, and workflow {claim.workflow_id} waits for it"
 
 
 def recorded_before_asked(tape: Tape) -> Iterator[str]:
@@ -500,7 +377,7 @@ def recorded_before_asked(tape: Tape) -> Iterator[str]:
         if arrived.queue not in WORKERS:
             continue
         if arrived.content_type is None:
-            workflow_id, step = _terms_in(arrived.body).id, _terms_in(arrived.body).current_step or ""
+            workflow_id, step = terms_in(arrived.body).id, terms_in(arrived.body).current_step or ""
         else:
             fields = msgspec.json.decode(arrived.body)
             workflow_id, step = fields["id"], fields["current_step"]
@@ -553,11 +430,11 @@ def acked_only_when_safe(tape: Tape) -> Iterator[str]:
         if settled.queue != INTAKE or settled.how != "ack" or not settled.message_id:
             continue
         body = tape.bodies.get(settled.serial, b"")
-        if _type_of(body) not in {"completed", "failed"} or not _is_genuine(body):
+        if type_of(body) not in {"completed", "failed"} or not is_genuine(body):
             continue
-        saved_at = tape.handled.get(f"{_workflow_in(body)}/{settled.message_id}")
+        saved_at = tape.handled.get(f"{workflow_in(body)}/{settled.message_id}")
         if saved_at is None or saved_at > place:
-            yield f"message {settled.message_id} ({_type_of(body)}) was acked before it was saved"
+            yield f"message {settled.message_id} ({type_of(body)}) was acked before it was saved"
 
 
 def rows_leave_only_when_done(tape: Tape) -> Iterator[str]:
@@ -632,7 +509,7 @@ def judge_lost_work(journal: Journal, disk: Disk, living: list[Process]) -> list
 def _sent_to_old_workers(journal: Journal) -> set[tuple[str, datetime | None]]:
     """Requests as terms that were ever on a queue. The original's workers may lose them unnoticed."""
     bodies = [each.body for _, each in journal.of(Arrived) if each.content_type is None and each.queue in _READERS]
-    return {(old.id, old.step_time) for old in map(_terms_in, bodies)}
+    return {(old.id, old.step_time) for old in map(terms_in, bodies)}
 
 
 _READERS = {*WORKERS, INTAKE}
@@ -642,51 +519,4 @@ def _waiting_requests(journal: Journal) -> set[tuple[str, str]]:
     """Attempts of which a request is on a queue, or with a worker that has not settled it."""
     gone = {each.serial for _, each in journal.of(Settled) if each.counted and each.how != "requeue"}
     copies = [each for _, each in journal.of(Arrived) if each.queue in WORKERS and each.serial not in gone]
-    return {_attempt_of(each.body) for each in copies if each.content_type is not None}
-
-
-# ------------------------------------------------------------------------------------------- reading bodies
-
-
-def _attempt_of(body: bytes) -> tuple[str, str]:
-    """The workflow and the attempt that a request asks for."""
-    fields = msgspec.json.decode(body)
-    attempt = fields["attempt"]
-    return fields["id"], f"{attempt['generation']}.{attempt['position']}.{attempt['number']}"
-
-
-@lru_cache(maxsize=4_096)
-def _terms_in(body: bytes) -> OriginalMessage:
-    return terms.decode(body)
-
-
-def _is_live(workflow: Workflow, key: AttemptKey) -> bool:
-    return workflow.find_attempt(key) is not None
-
-
-def _type_of(body: bytes) -> str:
-    if not body.startswith(b'{"type":"'):
-        return ""
-    return body[9 : body.index(b'"', 9)].decode()
-
-
-def _is_genuine(body: bytes) -> bool:
-    """Whether its token was made for its workflow."""
-    return _MINT.find_key(_workflow_in(body), _token_in(body)) is not None
-
-
-def _attempt_in(body: bytes) -> str:
-    """The attempt that the token of a callback names."""
-    return _token_in(body).rpartition(".")[0]
-
-
-def _token_in(body: bytes) -> str:
-    mark = b'"attempt_token":"'
-    place = body.find(mark)
-    return body[place + len(mark) : body.index(b'"', place + len(mark))].decode() if place >= 0 else ""
-
-
-def _workflow_in(body: bytes) -> str:
-    mark = b'"workflow_id":"'
-    place = body.find(mark)
-    return body[place + len(mark) : body.index(b'"', place + len(mark))].decode() if place >= 0 else ""
+    return {attempt_of(each.body) for each in copies if each.content_type is not None}

@@ -22,6 +22,7 @@ class Claim:
     """A place in one queue."""
 
     number: int
+    """The order of its queue."""
     name: str
     workflow_id: str
     when_locked: WhenLocked
@@ -41,9 +42,9 @@ class Claim:
         """Whether its workflow may still hear in time that it has all its locks."""
         return self.state == "waiting" or (self.lease_until is not None and self.lease_until > now)
 
-    @property
-    def place(self) -> tuple[datetime, int]:
-        return self.asked_at, self.number
+    def wait(self) -> None:
+        """It has it no more, and nobody told it that it had."""
+        self.state, self.token, self.granted_at, self.lease_until = "waiting", None, None, None
 
     def shown(self) -> LockClaim:
         return LockClaim(
@@ -92,7 +93,7 @@ class Locks:
         if self._mine(workflow_id, [name]):
             return
         others = [claim for claim in self.claims if claim.name == name and claim.workflow_id != workflow_id]
-        asking = sorted((claim for claim in others if claim.state not in DENIED), key=lambda claim: claim.place)
+        asking = sorted((claim for claim in others if claim.state not in DENIED), key=lambda claim: claim.number)
         self._number += 1
         claim = Claim(self._number, name, workflow_id, when_locked, now)
         if asking and when_locked is WhenLocked.REFUSE:
@@ -107,7 +108,9 @@ class Locks:
         given = 0
         for name in sorted(set(names)):
             queue = [claim for claim in self.claims if claim.name == name]
-            waiting = sorted((claim for claim in queue if claim.state == "waiting"), key=lambda claim: claim.place)
+            waiting = sorted(
+                (claim for claim in queue if claim.state == "waiting"), key=lambda claim: claim.number
+            )
             if not waiting or any(claim.holds for claim in queue):
                 continue
             first = waiting[0]
@@ -134,17 +137,32 @@ class Locks:
         changed = len(self.claims) - len(kept)
         self.claims = kept
         unready = {claim.workflow_id for claim in self.claims if claim.is_unready(now)}
-        for claim in self.claims:
+        for claim in list(self.claims):
             if claim.state == "granted" and claim.workflow_id not in unready:
-                claim.state, claim.token, claim.granted_at, claim.lease_until = "waiting", None, None, None
-                claim.asked_at = now
+                claim.wait()
+                self._number += 1
+                claim.number, claim.asked_at = self._number, now
                 changed += 1
-        return changed + self.grant(names, now)
+        return changed + self._take_from_overtakers() + self.grant(names, now)
+
+    def _take_from_overtakers(self) -> int:
+        """What was given before its turn to one that waits for another lock: see `stores/locks.py`."""
+        waiting = [claim for claim in self.claims if claim.state == "waiting"]
+        unready = {claim.workflow_id for claim in waiting}
+        early = [
+            claim
+            for claim in self.claims
+            if claim.state == "granted" and claim.workflow_id in unready
+            if any(other.name == claim.name and other.number < claim.number for other in waiting)
+        ]
+        for claim in early:
+            claim.wait()
+        return len(early)
 
     def shown(self, names: Collection[str] | None) -> list[LockClaim]:
         """The holder first, and then who is next."""
         wanted = [claim for claim in self.claims if names is None or claim.name in names]
-        wanted.sort(key=lambda claim: (claim.name, not claim.holds, *claim.place))
+        wanted.sort(key=lambda claim: (claim.name, not claim.holds, claim.number))
         return [claim.shown() for claim in wanted]
 
 

@@ -373,8 +373,8 @@ MUTANTS = (
     Mutant(
         name="locks are not asked for",
         file=f"{DECIDE}/locks.py",
-        old="    if not workflow.release.locks or workflow.lock_tokens:\n",
-        new="    if not workflow.release.locks or workflow.version >= 0:\n",
+        old="    if all(name in workflow.lock_tokens for name in workflow.release.locks):\n",
+        new="    if workflow.version >= 0:\n",
         why="two workflows deploy to one environment",
     ),
     Mutant(
@@ -452,10 +452,10 @@ MUTANTS = (
     Mutant(
         name="a worker looks for a result before it waits for it",
         file=f"{WORKER}/service.py",
-        old="        running = await self._find_running(key)\n        if (done := self._done.get(key)) is not None:\n",
+        old="        running = await self._find_running(run, intake, delivery)\n        if (done := self._done.get(key)) is not None:\n",
         new=(
             "        done = self._done.get(key)\n"
-            "        running = await self._find_running(key)\n        if done is not None:\n"
+            "        running = await self._find_running(run, intake, delivery)\n        if done is not None:\n"
         ),
         why="found by the simulation: an effect ran again although its worker had just reported it done",
     ),
@@ -472,5 +472,34 @@ MUTANTS = (
         old="if run.beat_at <= loop.time()]:\n",
         new="if run.beat_at < 0.0]:\n",
         why="whatever takes long is given up",
+    ),
+    # ------------------------------------------------------------------------------ where features meet
+    Mutant(
+        name="a retry takes a milestone for done by its name",
+        file="src/openaperture/domain/lineage.py",
+        old="    inherited = workflow.finished if repeat is Repeat.RETRY else ()\n",
+        new="    inherited = tuple(name for name in members_of(workflow.release.milestones[position]) if name in workflow.outputs)\n",
+        why="one of two milestones of a name failed, and its retry completes without doing it",
+    ),
+    Mutant(
+        name="a held member is cut off with its group",
+        file=f"{DECIDE}/steps.py",
+        old="        for other in [other for other in d.workflow.steps if not other.unknown]:\n",
+        new="        for other in d.workflow.steps:\n",
+        why="a deploy of unknown outcome ends without the word of a person",
+    ),
+    Mutant(
+        name="what is held is still told to stop",
+        file=f"{DECIDE}/steps.py",
+        old="    d.put(step, live=step.live and replace(step.live, stop=None), unknown=reason)\n",
+        new="    d.put(step, unknown=reason)\n",
+        why="a cancel waits for ever for an answer that nobody waits for",
+    ),
+    Mutant(
+        name="done again without the lock that was taken away",
+        file=f"{DECIDE}/people.py",
+        old="    if are_due(d):\n        # A lock of it",
+        new="    if are_due(d) and d.workflow.position < 0:\n        # A lock of it",
+        why="two are at one locked environment",
     ),
 )

@@ -13,6 +13,7 @@ from tests.simulation.broker import SimulatedBroker
 from tests.simulation.journal import OldBegan, OldFinished
 from tests.simulation.world import INTAKE, Site
 
+CLUSTER_SECRET = "the-secret-of-the-cluster"
 OLD_QUEUES = ("old_builder", "old_deployer")
 
 
@@ -76,5 +77,6 @@ def old_start(workflow_id: str, milestones: tuple[str, ...], **fields: str | Non
         orchestration_queue_name=INTAKE,
         workflow_orchestration_exchange_id="1",
         workflow_orchestration_broker_id="1",
+        docker_build_etcd_token=CLUSTER_SECRET,
         scheduled_start_time=fields.get("scheduled_start_time"),
     )

@@ -28,9 +28,12 @@ LISTS: tuple[tuple[Entry, ...], ...] = (
     (("build", "config"), "deploy"),
     ("test", ("deploy", "deploy_too")),
     (("test", "build", "sign_off"), "deploy"),
+    ("build", "deploy", "scan", "deploy"),
+    (("test", "deploy"), "scan", "deploy"),
+    ("deploy_too", ("scan", "deploy_too", "build"), "deploy", "scan"),
 )
 OLD_LISTS = (("old_build",), ("old_build", "old_deploy"), ("scheduled", "old_build"), ("old_deploy", "nonsense"))
-FOLLOW_UPS: tuple[tuple[str, ...], ...] = ((), (), ("config",), ("test", "deploy_too"))
+FOLLOW_UPS: tuple[tuple[str, ...], ...] = ((), (), ("config",), ("test", "deploy_too"), ("deploy",))
 LOCKS: tuple[tuple[str, ...], ...] = (
     (),
     (),

@@ -57,7 +57,7 @@ class People:
             "held": [lambda: self._resolve(verbs, w, chance.choice(list(Resolution)))] * 3,
             "waiting": [lambda: verbs.vote(w.id, _vote(w, by, approves=chance.random() < 0.8))] * 4,
             "paused": [lambda: verbs.resume(w.id, by)] * 3,
-            "failed": [lambda: self._repeat(site, verbs, w, Repeat.RETRY)],
+            "failed": [lambda: self._repeat(site, verbs, w, Repeat.RETRY)] * 3,
             "cancelled": [lambda: self._repeat(site, verbs, w, Repeat.AGAIN)],
             "completed": [lambda: self._repeat(site, verbs, w, Repeat.RERUN)],
         }
@@ -78,7 +78,8 @@ class People:
 
     async def _repeat(self, site: Site, verbs: Verbs, w: Workflow, repeat: Repeat) -> None:
         milestone = self._chance.choice(w.release.flat) if w.release.flat and repeat is Repeat.RERUN else None
-        if w.lineage is None:
+        # Also what repeats something already, now and then: without end there would be no end of workflows.
+        if w.lineage is None or self._chance.random() < 0.3:
             new_id = self._orders.new_id(site)
             await verbs.repeat(w.id, repeat, "kim", milestone=milestone, new_id=new_id)
 
@@ -89,7 +90,7 @@ class People:
 
     async def _take_a_lock_away(self, verbs: Verbs, w: Workflow, by: str) -> None:
         if w.lock_tokens and self._chance.random() < 0.2:
-            await verbs.release_lock(self._chance.choice(sorted(w.lock_tokens)), by)
+            await verbs.release_lock(self._chance.choice(sorted(w.lock_tokens)), by, force=True)
 
 
 class Caretaker:
@@ -109,7 +110,7 @@ class Caretaker:
             for claim in list(site.world.disk.locks.claims):
                 if claim.kept is not None:
                     with suppress(OpenApertureError):
-                        await verbs.release_lock(claim.name, "the caretaker")
+                        await verbs.release_lock(claim.name, "the caretaker", force=True)
 
     async def _look_after(self, verbs: Verbs, w: Workflow) -> None:
         if w.pause is not None:

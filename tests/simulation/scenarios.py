@@ -230,6 +230,52 @@ async def _cancel_in_the_queue(stage: Stage) -> None:
     await stage.start("deploy", who=THIRD, locks=["environment:prod"])
 
 
+def _cancel_a_deploy_that_does_not_stop(*, once_held: bool) -> Act:
+    """Its lock is kept until its worker has come to an end, or a person looks long after."""
+
+    async def act(stage: Stage) -> None:
+        await stage.start("deploy", locks=["environment:prod"])
+        await stage.until(State.RUNNING, claimed=True)
+        await stage.start("deploy", who=OTHER, locks=["environment:prod"])
+        if once_held:
+            await stage.until(State.HELD)
+        else:
+            await asyncio.sleep(110.0)
+        await stage.cancel()
+        await stage.until()
+        await asyncio.sleep(200.0)
+        await stage.release_kept_lock("environment:prod")
+
+    return act
+
+
+async def _fail_beside_a_held_deploy(stage: Stage) -> None:
+    """The other member of its group fails before a person has looked at what was deployed."""
+    group, cancel = ("deploy", "build"), OnGroupFailure.CANCEL
+    await stage.start(group, on_group_failure=cancel, on_failure=["deploy_too"])
+    await stage.until(State.HELD)
+    await asyncio.sleep(35.0)
+
+
+async def _take_the_lock_of_a_held_deploy(stage: Stage) -> None:
+    """It may be done again only once it has the lock again: by then the next one deploys."""
+    await stage.start("deploy", locks=["environment:prod"])
+    await stage.until(State.HELD)
+    await stage.start("deploy", who=OTHER, locks=["environment:prod"])
+    await stage.until(State.WAITING, who=OTHER)
+    workflow = stage.workflow()
+    if workflow is not None and workflow.lock_tokens and not workflow.ended:
+        await stage.take_lock_away("environment:prod")
+        await stage.until(State.RUNNING, claimed=True, who=OTHER)
+    await stage.resolve(Resolution.AGAIN)
+
+
+async def _retry_the_second_deploy(stage: Stage) -> None:
+    await stage.start("deploy", "scan", "deploy")
+    await stage.until()
+    await stage.repeat(Repeat.RETRY)
+
+
 FLAT = (
     Scenario(name="flat", act=_starting("build", "deploy"), ends=[DONE]),
     Scenario(name="three milestones", act=_starting("config", "build", "deploy"), ends=[DONE]),
@@ -281,6 +327,47 @@ LOST = (
             resolution=resolution,
         )
         for resolution in Resolution
+    ),
+)
+HELD = (
+    Scenario(
+        name="cancel a held deploy that did not stop",
+        act=_cancel_a_deploy_that_does_not_stop(once_held=True),
+        ends=[GONE, DONE],
+        others={OTHER: [DONE]},
+        moods={"deploy": ["overrun"]},
+        shape=TWO_HANDS,
+    ),
+    Scenario(
+        name="cancel a deploy that speaks and does not stop",
+        act=_cancel_a_deploy_that_does_not_stop(once_held=False),
+        ends=[GONE, DONE],
+        others={OTHER: [DONE]},
+        moods={"deploy": ["stubborn"]},
+        shape=TWO_HANDS,
+    ),
+    Scenario(
+        name="a held deploy in a group that is stopped by a failure",
+        act=_fail_beside_a_held_deploy,
+        ends=[FAILED, DONE],
+        moods={"deploy": ["die"], "build": ["late_fail"] * 3},
+        shape=TWO_HANDS,
+    ),
+    Scenario(
+        name="the lock of a held deploy is taken away, and it is done again",
+        act=_take_the_lock_of_a_held_deploy,
+        ends=[DONE],
+        others={OTHER: [DONE]},
+        moods={"deploy": ["die", "long", "long"]},
+        resolution=Resolution.AGAIN,
+        shape=TWO_HANDS,
+    ),
+    Scenario(
+        name="the second of two deploys is retried",
+        act=_retry_the_second_deploy,
+        ends=[FAILED, DONE],
+        moods={"deploy": ["ok", "fail"]},
+        others={OTHER: [DONE, "never stored"]},
     ),
 )
 CANCELLED = (
@@ -402,4 +489,4 @@ BROKEN = (
     Scenario(name="messages for nobody", act=_tell_of_nobody, ends=[DONE]),
     Scenario(name="stopped without a store", act=_stop_without_a_store, ends=[DONE], others={OTHER: [DONE]}),
 )
-SCENARIOS = (*FLAT, *FAILING, *LOST, *CANCELLED, *WAITING, *GROUPS, *PEOPLE, *LOCKED, *BROKEN)
+SCENARIOS = (*FLAT, *FAILING, *LOST, *CANCELLED, *WAITING, *GROUPS, *PEOPLE, *LOCKED, *HELD, *BROKEN)

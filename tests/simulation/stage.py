@@ -19,7 +19,7 @@ from openaperture.worker import Context
 from tests.simulation.broker import SimulatedBroker
 from tests.simulation.checker import judge
 from tests.simulation.faults import CALM, Faults, Weather
-from tests.simulation.journal import Asked, Journal
+from tests.simulation.journal import Asked, Died, Journal
 from tests.simulation.loop import Process, SimulationLoop, simulated
 from tests.simulation.orders import publish_until_confirmed
 from tests.simulation.world import Shape, Site, World
@@ -29,6 +29,7 @@ THIRD = "c2a6d1b4-91e7-4b0a-8a53-7e4f02d6c5e9"
 WORKFLOW = "0b5c1a52-7d0f-4d0e-9d6b-3f6f4c1f2a10"
 LONGEST_SECONDS = 3_600.0
 HANDLER_SECONDS = 0.5
+STUBBORN_SECONDS = 160.0
 WATCH_SECONDS = 2.0
 PATIENCE = 20
 """Looks at something held before the person acts unasked."""
@@ -98,7 +99,11 @@ class Stage:
         """Of the workflow, if it has ended and still has it."""
         workflow = self.workflow()
         if workflow is not None and workflow.keeps_locks:
-            await self._until_done(lambda: self._verbs.release_lock(name, "ann"))
+            await self._until_done(lambda: self._verbs.release_lock(name, "ann", force=True))
+
+    async def take_lock_away(self, name: str) -> None:
+        """From whoever has it."""
+        await self._until_done(lambda: self._verbs.release_lock(name, "ann"))
 
     async def resolve(self, resolution: Resolution, who: str = WORKFLOW) -> None:
         await self._until_done(lambda: self._resolve_one(resolution, who))
@@ -143,7 +148,8 @@ class Scenario:
     ends: Sequence[str]
     """How it ends when nothing crashes; the first. With crashes in it, any of them."""
     moods: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
-    """Milestone -> what its handler does at its first, second … call: ok | fail | hang | die | deaf | long.
+    """Milestone -> what its handler does at its first, second … call: ok | fail | late_fail | hang | die | deaf |
+    long | stubborn | overrun.
 
     Then ok."""
     resolution: Resolution = Resolution.WORKED
@@ -177,7 +183,11 @@ def perform(
 def _perform(scenario: Scenario, loop: SimulationLoop, weather: Weather) -> Performance:
     journal = Journal()
     world = World(
-        loop=loop, weather=weather, shape=scenario.shape, script=Scripted(loop, scenario.moods), journal=journal
+        loop=loop,
+        weather=weather,
+        shape=scenario.shape,
+        script=Scripted(loop, scenario.moods, journal),
+        journal=journal,
     )
     for queue in scenario.queues:
         world.declare(queue)
@@ -224,8 +234,9 @@ def _perform(scenario: Scenario, loop: SimulationLoop, weather: Weather) -> Perf
 class Scripted:
     """Handlers that do at each call what the scenario says."""
 
-    def __init__(self, loop: SimulationLoop, moods: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, loop: SimulationLoop, moods: Mapping[str, Sequence[str]], journal: Journal) -> None:
         self._loop = loop
+        self._journal = journal
         self._left = {milestone: list(each) for milestone, each in moods.items()}
 
     async def __call__(self, context: Context, process: Process) -> Mapping[str, str] | None:
@@ -237,7 +248,18 @@ class Scripted:
                 raise MilestoneFailed("as the scenario wants it")
             case "hang":
                 await asyncio.sleep(1_000.0)
+            case "late_fail":
+                await asyncio.sleep(25.0)
+                raise MilestoneFailed("as the scenario wants it, after a while")
+            case "stubborn":
+                await self._be_stubborn(STUBBORN_SECONDS)
+            case "overrun":
+                # It stands still over the end of its time, and does not hear that it has to stop.
+                await asyncio.sleep(57.0)
+                self._loop.freeze(process, 60.0)
+                await self._be_stubborn(STUBBORN_SECONDS - 57.0)
             case "die":
+                self._journal.add(Died(process.name, "as the scenario wants it"))
                 process.kill()
                 await asyncio.sleep(0)
             case "deaf":
@@ -249,3 +271,10 @@ class Scripted:
             case _:
                 pass
         return {"made": context.milestone}
+
+    async def _be_stubborn(self, seconds: float) -> None:
+        """Go on, whoever tells it to stop."""
+        until = self._loop.time() + seconds
+        while (left := until - self._loop.time()) > 0:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(left)

@@ -23,6 +23,7 @@ from openaperture.ports import (
     Change,
     CommitOutcome,
     Deferred,
+    Due,
     HistoryEntry,
     Loaded,
     LockClaim,
@@ -373,18 +374,18 @@ class SimulatedStore(Calls):
 
     # ---------------------------------------------------------------------------------- timers and care
 
-    async def list_due(self, limit: int) -> list[str]:
-        def due() -> list[str]:
+    async def list_due(self, limit: int, *, after: Due | None = None) -> list[Due]:
+        def due() -> list[Due]:
             now, judges = self._disk.now(), self._judges_deadlines()
             found = [
-                (wake_at, key)
+                Due(wake_at=wake_at, workflow_id=key)
                 for key, stored in self._disk.under_way.items()
                 if (wake_at := stored.row["wake_at"]) is not None
                 and wake_at <= now
                 and key not in self._unreadable
                 if judges or stored.row["state"] != State.RUNNING
             ]
-            return [key for _, key in sorted(found)[:limit]]
+            return sorted(each for each in found if after is None or each > after)[:limit]
 
         return await self._read("store.list_due", due)
 

@@ -132,6 +132,7 @@ def settings_of(shape: Shape) -> Settings:
     sections = {
         "config": {"queue": "builder", **TIMES},
         "build": {"queue": "builder", **TIMES},
+        "scan": {"queue": "builder", **TIMES},
         "deploy": {"queue": "deployer", **TIMES, "on_loss": OnLoss.HOLD},
         "old_build": {"queue": "old_builder", **TIMES},
         "old_deploy": {"queue": "old_deployer", **TIMES, "on_loss": OnLoss.HOLD},

@@ -21,6 +21,7 @@ class RoleName(StrEnum):
     OPERATOR = "operator"
     ADMIN = "admin"
     WORKER = "worker"
+    ORCHESTRATOR = "orchestrator"
 
 
 tokens_app = typer.Typer(help="Personal tokens: list, create, revoke.", no_args_is_help=True)

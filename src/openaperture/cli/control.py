@@ -130,10 +130,10 @@ async def list_locks(settings: Settings, style: Style) -> ExitCode:
     return ExitCode.COMPLETED
 
 
-async def release_lock(settings: Settings, name: str, reason: str, style: Style) -> ExitCode:
+async def release_lock(settings: Settings, name: str, reason: str, style: Style, *, force: bool) -> ExitCode:
     """Take a lock away from whoever has it."""
     async with open_session(settings) as session:
-        lock = await session.client.control.release_lock(name, reason)
+        lock = await session.client.control.release_lock(name, reason, force=force)
     if style is Style.JSON:
         show_json(lock)
     elif lock.holder is None:

@@ -224,13 +224,16 @@ def locks_release(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The lock.", show_default=False)],
     reason: ReasonOption = "",
+    force: Annotated[bool, typer.Option("--force", help="Also while a milestone of it runs.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Take a lock away from the release that has it; the next in the queue gets it."""
     from openaperture.cli import control
 
     style = _style(as_json, plain=True)
-    invocation_of(context).complete(lambda settings: control.release_lock(settings, name, reason, style))
+    invocation_of(context).complete(
+        lambda settings: control.release_lock(settings, name, reason, style, force=force)
+    )
 
 
 @locks_app.callback(invoke_without_command=True)

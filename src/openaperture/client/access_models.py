@@ -10,7 +10,7 @@ class Me(Struct, kw_only=True, frozen=True):
 
     name: str
     role: str
-    """viewer | operator | admin | worker"""
+    """viewer | operator | admin | worker | orchestrator"""
     groups: list[str] = field(default_factory=list[str])
     expires_at: datetime | None = None
     """When the token ends; None for one that does not say."""

@@ -55,9 +55,10 @@ class ControlCalls:
         """Those that somebody has or waits for."""
         return await self._transport.get("/locks", list[Lock])
 
-    async def release_lock(self, name: str, reason: str = "") -> Lock:
+    async def release_lock(self, name: str, reason: str = "", *, force: bool = False) -> Lock:
         """Take it away from the workflow that has it; the next in its queue gets it."""
-        response = await self._transport.post_once(f"/locks/{quote(name, safe='')}/release", {"reason": reason})
+        path = f"/locks/{quote(name, safe='')}/release"
+        response = await self._transport.post_once(path, {"reason": reason, "force": force})
         return self._transport.read(response, Lock)
 
     async def _verb(self, workflow_id: str, verb: str, body: dict[str, Any]) -> Workflow:

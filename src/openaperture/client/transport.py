@@ -1,6 +1,7 @@
 """Requests, answers and what can go wrong with them: the one place where HTTP becomes our errors.
 
     no connection, cut off, too slow, 429, 5xx     ManagerUnavailable   (GETs were repeated a little)
+    409 as it is being done already                ManagerUnavailable   (it was repeated a little)
     400 and other 4xx about the request            BadInput
     401, 403                                       AccessRefused
     404 of a workflow, 409                         UnknownWorkflow, WrongState
@@ -111,7 +112,7 @@ class Transport:
                 if not (repeatable or isinstance(exc, httpx.ConnectError)):
                     raise self._unreachable(exc) from exc
             else:
-                if not (repeatable and response.status_code in _REPEATED):
+                if not (repeatable and (response.status_code in _REPEATED or self._is_in_progress(response))):
                     return self._accepted(response)
             await asyncio.sleep(pause_seconds)
         try:
@@ -142,7 +143,7 @@ class Transport:
         status = response.status_code
         if status in {401, 403}:
             return self._no_access(response)
-        if status in _PASSING:
+        if status in _PASSING or self._is_in_progress(response):
             said = self._find_error(response)
             text = said.message if said else f"it answered {status}"
             return ManagerUnavailable(f"the Manager at {self._url} cannot do that now: {text}")
@@ -173,6 +174,11 @@ class Transport:
         if error.code == "not_allowed":
             return NotAllowed(error.message)
         return AccessRefused(f"the Manager at {self._url} refuses this: {error.message}")
+
+    def _is_in_progress(self, response: httpx.Response) -> bool:
+        """Whether somebody still does this, or died over it. The Manager has waited for them before it said so."""
+        error = self._find_error(response) if response.status_code == 409 else None
+        return error is not None and error.code == "in_progress"
 
     def _find_error(self, response: httpx.Response) -> ErrorDetails | None:
         try:

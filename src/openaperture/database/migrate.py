@@ -8,7 +8,7 @@ from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, sel
 
 from openaperture.database.tables import metadata
 
-NEWEST = "0005"
+NEWEST = "0006"
 """Revision of the schema in `tables.py`."""
 
 _ADVISORY_LOCK = 0x6F61_7363_6865_6D61

@@ -195,9 +195,12 @@ request_keys = Table(
     Column("status", Integer),
     Column("headers", Text),
     Column("body", LargeBinary),
+    Column("owner", Text),
+    Column("lease_until", Instant),
     Index("request_keys_age", "at"),
 )
-"""What was sent with the header Idempotency-Key: digests of key and request, and the answer once there is one."""
+"""What was sent with the header Idempotency-Key: digests of key and request, and the answer once there is one.
+Until then it is done by `owner`, who has until `lease_until`."""
 
 settings = Table(
     "settings",
@@ -319,8 +322,11 @@ broker_connections = Table(
     Column("port", Integer),
     Column("virtual_host", Text),
     *_times(),
+    Column("made_as", Text),
     Index("broker_connections_of_broker", "messaging_broker_id"),
+    Index("broker_connections_made_once", "made_as", unique=True),
 )
+"""`made_as` follows from the Idempotency-Key of the request that made it, if it came with one."""
 
 exchange_brokers = Table(
     "exchange_brokers",
@@ -376,9 +382,11 @@ system_events = Table(
     Column("message", Text),
     Column("data", Text),
     *_times(),
+    Column("made_as", Text),
     Index("system_events_age", "inserted_at", "id"),
+    Index("system_events_made_once", "made_as", unique=True),
 )
-"""`data` is JSON."""
+"""`data` is JSON; `made_as` is as with connections."""
 
 foreign_records = Table(
     "foreign_records",

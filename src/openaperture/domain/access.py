@@ -1,7 +1,7 @@
 """Who somebody is to the Manager, and what that lets them do. Pure.
 
-A viewer sees, an operator also changes workflows, an admin does everything. A worker is beside them: it
-reaches what running processes need, and nothing that is for people.
+A viewer sees, an operator also changes workflows, an admin does everything. Workers and orchestrators are
+beside them: they reach what running processes need, and nothing that is for people.
 """
 
 from dataclasses import dataclass
@@ -23,15 +23,18 @@ class Role(StrEnum):
     OPERATOR = "operator"
     ADMIN = "admin"
     WORKER = "worker"
+    ORCHESTRATOR = "orchestrator"
+    """One elsewhere, which records the workflows that it runs: what a worker may, and that."""
 
     def covers(self, other: "Role") -> bool:
         """Whether it may do all that `other` may."""
         if self is Role.ADMIN or self is other:
             return True
-        return self is Role.OPERATOR and other is Role.VIEWER
+        return (self, other) in {(Role.OPERATOR, Role.VIEWER), (Role.ORCHESTRATOR, Role.WORKER)}
 
 
 LADDER = (Role.VIEWER, Role.OPERATOR, Role.ADMIN)
+"""The roles of people."""
 
 
 class TokenKind(StrEnum):

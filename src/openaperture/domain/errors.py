@@ -20,6 +20,7 @@
     │   │   └── Unconfirmed published, but no confirm came: it may or may not have arrived
     │   ├── ManagerUnavailable
     │   ├── Overloaded      too much is under way for anything new to begin
+    │   ├── Contested       others change the same thing all the while
     │   └── LoginUnavailable the login service of people cannot be reached
     ├── Unroutable          the broker answered: no queue takes this message
     ├── QueueMismatch       a queue exists with other arguments than we need, or does not exist
@@ -123,6 +124,10 @@ class ManagerUnavailable(TryLater):
 
 class Overloaded(TryLater):
     """So much waits to be sent that nothing new begins. Nothing was done."""
+
+
+class Contested(TryLater):
+    """Others changed what was to be changed, again and again. Nothing was done."""
 
 
 class LoginUnavailable(TryLater):

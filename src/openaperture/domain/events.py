@@ -195,11 +195,12 @@ class LockDenied:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockForced:
-    """A person takes a lock away from it."""
+    """A person takes a lock away from it; with `force` also while a worker is asked for something."""
 
     name: str
     by: str
     reason: str = ""
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

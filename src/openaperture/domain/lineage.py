@@ -4,13 +4,15 @@ What has ended never changes, so doing it again is a workflow of its own: with t
 the outputs of the milestones before its beginning taken over, and a history of its own.
 """
 
-from collections.abc import Iterable
+import re
 from dataclasses import replace
 from enum import StrEnum
 
 from openaperture.domain.errors import WrongState
 from openaperture.domain.releases import members_of
 from openaperture.domain.workflow import Lineage, State, Workflow
+
+_COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 class Repeat(StrEnum):
@@ -33,19 +35,24 @@ def successor_of(
     Raises WrongState when this one cannot be repeated so.
     """
     if not workflow.ended:
+        say = f'say what became of it ("openaperture resolve {workflow.id} …")'
+        end = f"cancel it, or {say if workflow.state is State.HELD else 'wait'}"
         raise WrongState(
-            f"workflow {workflow.id} is {workflow.state}; it can be repeated once it has ended: cancel it, or wait"
+            f"workflow {workflow.id} is {workflow.state}, and has to end before it is repeated: {end}"
         )
     position = _beginning_of(workflow, repeat, milestone)
+    if newest:
+        _require_newer(workflow, position)
     before = {name for entry in workflow.release.milestones[:position] for name in members_of(entry)}
-    inherited = _completed(workflow, position) if repeat is Repeat.RETRY else ()
+    inherited = workflow.finished if repeat is Repeat.RETRY else ()
     kept = before | set(inherited)
-    fresh = Workflow(id=new_id, release=workflow.release, created_by=by)
+    left = workflow.failure.outputs if workflow.failure else workflow.outputs
+    fresh = Workflow(id=new_id, release=workflow.release, created_by=by, written_by=_authors(workflow))
     return replace(
         fresh,
         position=position,
         inherited=inherited,
-        outputs={name: outputs for name, outputs in workflow.outputs.items() if name in kept},
+        outputs={name: outputs for name, outputs in left.items() if name in kept},
         step_durations={name: text for name, text in workflow.step_durations.items() if name in kept},
         source_commit_hash=None if newest else workflow.source_commit_hash,
         notifications_config=workflow.notifications_config,
@@ -60,6 +67,21 @@ def successor_of(
             milestone=", ".join(members_of(workflow.release.milestones[position])) if position else None,
         ),
     )
+
+
+def _require_newer(workflow: Workflow, position: int) -> None:
+    """What was built, tested and approved is of one commit, and so is all that follows."""
+    if position:
+        raise WrongState(
+            f"the newest commit has to go through all milestones: "
+            f'"openaperture again --newest {workflow.id}" begins at the first one'
+        )
+    ref = workflow.release.source_repo_git_ref or ""
+    if _COMMIT.fullmatch(ref):
+        raise WrongState(
+            f"workflow {workflow.id} names the commit {ref} and no branch or tag, so nothing newer is known; "
+            "release the repository anew"
+        )
 
 
 def _beginning_of(workflow: Workflow, repeat: Repeat, milestone: str | None) -> int:
@@ -86,11 +108,8 @@ def _beginning_of(workflow: Workflow, repeat: Repeat, milestone: str | None) -> 
             return position
 
 
-def _completed(workflow: Workflow, position: int) -> tuple[str, ...]:
-    """Members of the group at the position that have left their outputs: they are not run again."""
-    milestones = workflow.release.milestones
-    members: Iterable[str] = members_of(milestones[position]) if position < len(milestones) else ()
-    return tuple(name for name in members if name in workflow.outputs)
+def _authors(workflow: Workflow) -> tuple[str, ...]:
+    return tuple(sorted({name for name in (workflow.created_by, *workflow.written_by) if name}))
 
 
 def _start_fields(workflow: Workflow) -> dict[str, object]:

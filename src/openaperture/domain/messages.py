@@ -199,7 +199,10 @@ class Completed(Callback, tag="completed", kw_only=True):
 
 
 class Failed(Callback, tag="failed", kw_only=True):
-    """The milestone failed; `message` is shown to people. `interrupted` means: stopped, outcome unknown."""
+    """The milestone failed; `message` is shown to people.
+
+    `interrupted`: it was interrupted, or goes on though it was told to stop: what it has done is not known.
+    """
 
     message: Line
     interrupted: bool = False

@@ -55,7 +55,7 @@ MOVES: Mapping[State, Mapping[type[e.Event], frozenset[State]]] = {
     },
     State.WAITING: {
         e.LocksGranted: _ON,
-        e.LockDenied: frozenset({_GONE, _FAIL}),
+        e.LockDenied: frozenset({_GONE, _FAIL, _R, _W, _P}),
         e.HeartbeatSeen: frozenset({_H}),
         e.MilestoneCompleted: frozenset({_H}),
         e.MilestoneFailed: frozenset({_H}),

@@ -115,6 +115,8 @@ class Failure:
     kind: FailureKind
     reason: str
     position: int
+    outputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
+    """What the milestones had left by then: what follows may be called the same, and leaves its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +169,9 @@ class Workflow:
     last_number: int = 0
     """Highest attempt number used at this position."""
     inherited: tuple[str, ...] = ()
-    """Members of the group at its position that the workflow which it repeats has completed."""
+    """Members of the group at its position that were completed before it came to it, and are not done again."""
+    finished: tuple[str, ...] = ()
+    """Members of the group at which it ended without success that were completed: a retry skips them."""
     outputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
     """What the milestones so far have left: milestone -> name -> text."""
     failure: Failure | None = None
@@ -176,7 +180,9 @@ class Workflow:
     """The locks that it has. A token grows each time that a lock is given: what is deployed to can tell an old
     holder from a new one."""
     keeps_locks: str = ""
-    """Why it still has its locks though it has ended."""
+    """Why it keeps its locks beyond its end."""
+    kept_for: tuple[AttemptKey, ...] = ()
+    """The attempts that may still be at work, for which it keeps them."""
     source_commit_hash: str | None = None
     notifications_config: Mapping[str, Any] | None = None
     etcd_token: str | None = None
@@ -184,6 +190,8 @@ class Workflow:
     created_at: datetime | None = None
     created_by: str = ""
     """Who made it; empty when it came as a message."""
+    written_by: tuple[str, ...] = ()
+    """Who else has said what it asks for: by changing it before its start, or by making what it repeats."""
     lineage: Lineage | None = None
     started_at: datetime | None = None
     step_started_at: datetime | None = None

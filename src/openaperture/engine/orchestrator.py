@@ -17,7 +17,7 @@ again; those that were written down before are handled one by one, and put aside
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from typing import TypeVar
@@ -155,31 +155,34 @@ class Orchestrator:
         """Settle one batch: each delivery is acked or dead-lettered, or its session ended first."""
         again = [delivery for delivery in deliveries if delivery.redelivered] if self._begun else []
         if self._begun and again:
-            try:
-                await self._handle_again(consumer, again, self._begun)
-            except _Stopping:
-                # Those of them that are settled already stay so.
-                await consumer.requeue(again)
+            await self._handle_again(consumer, again, self._begun)
         first = [delivery for delivery in deliveries if delivery not in again]
         if first:
             await self._handle_together(consumer, first)
 
     async def _handle_again(self, consumer: Consumer, deliveries: Sequence[Delivery], begun: Begun) -> None:
-        """Deliveries that came back. Raises _Stopping."""
-        counts = await self._insist(lambda: begun.count([_key_of(each.message) for each in deliveries]))
-        groups = [[each] for each in deliveries if counts[_key_of(each.message)]]
-        if unsuspected := [each for each in deliveries if not counts[_key_of(each.message)]]:
-            groups.insert(0, unsuspected)
-        for group in groups:
-            keys = [_key_of(each.message) for each in group]
-            if counts[keys[0]] >= BEGUN_LIMIT:
-                await self._park(consumer, group[0], _SUSPECTED)
-                self._tell(group, Counter())
-            else:
-                at_hand = {key: counts[key] for key in keys}
-                await self._insist(partial(begun.begin, at_hand))
-                await self._handle_together(consumer, group)
-            await self._insist(partial(begun.finish, keys))
+        """Deliveries that came back. Told to stop, those that are not begun go back once more."""
+        groups = [list(deliveries)]
+        try:
+            counts = await self._insist(lambda: begun.count([_key_of(each.message) for each in deliveries]))
+            groups = _suspects_alone(deliveries, counts)
+            while groups:
+                keys = [_key_of(each.message) for each in groups[0]]
+                suspected = counts[keys[0]] >= BEGUN_LIMIT
+                if not suspected:
+                    await self._insist(partial(begun.begin, {key: counts[key] for key in keys}))
+                # From here on they settle, and tell of it, by themselves.
+                group = groups.pop(0)
+                if suspected:
+                    await self._park(consumer, group[0], _SUSPECTED)
+                    self._tell(group, Counter())
+                else:
+                    await self._handle_together(consumer, group)
+                await self._insist(partial(begun.finish, keys))
+        except _Stopping:
+            if left := [delivery for group in groups for delivery in group]:
+                await consumer.requeue(left)
+                self._tell(left, Counter(), requeued=len(left))
 
     async def _handle_together(self, consumer: Consumer, deliveries: Sequence[Delivery]) -> None:
         items, members = await self._read(consumer, deliveries)
@@ -279,6 +282,13 @@ class Orchestrator:
 def _key_of(message: Message) -> str:
     """What a message is known by when it comes back; those of the original have no id."""
     return sha256((message.message_id or "").encode() + b"/" + message.body).hexdigest()
+
+
+def _suspects_alone(deliveries: Sequence[Delivery], counts: Mapping[str, int]) -> list[list[Delivery]]:
+    """What is handled together: first all that were never written down, then each of the others."""
+    unsuspected = [each for each in deliveries if not counts[_key_of(each.message)]]
+    alone = [[each] for each in deliveries if counts[_key_of(each.message)]]
+    return [unsuspected, *alone] if unsuspected else alone
 
 
 def _why_parked(item: Item, outcome: Outcome) -> str:

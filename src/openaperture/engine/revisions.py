@@ -47,5 +47,6 @@ class Revisions:
         if release == workflow.release:
             return None
         entry = Entry(kind="workflow.revised", text=f"what it asks for was changed by {by}", at=loaded.now)
-        revised = replace(workflow, release=release, version=workflow.version + 1)
+        authors = tuple(sorted({*workflow.written_by, by}))
+        revised = replace(workflow, release=release, written_by=authors, version=workflow.version + 1)
         return Change(workflow=revised, expected_version=workflow.version, entries=(entry,))

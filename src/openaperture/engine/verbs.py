@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from uuid import uuid4
 
 from openaperture.domain import events as e
-from openaperture.domain.decide import held_step, objection_to
+from openaperture.domain.decide import held_step, objection_to, objection_to_forcing
 from openaperture.domain.errors import NotAllowed, UnknownWorkflow, WrongState
 from openaperture.domain.lineage import Repeat, successor_of
 from openaperture.domain.milestones import MilestoneKind
@@ -131,12 +131,18 @@ class Verbs:
             raise NotAllowed(objection) if waits else WrongState(objection)
         return await self._apply(workflow_id, vote)
 
-    async def release_lock(self, name: str, by: str, reason: str = "") -> str:
-        """Take a lock away from whoever has it; returns the id of that workflow. The next in the queue gets it."""
+    async def release_lock(self, name: str, by: str, reason: str = "", *, force: bool = False) -> str:
+        """Take a lock away from whoever has it; returns the id of that workflow. The next in the queue gets it.
+
+        Without `force` not from one at whose milestone a worker may be: two would be at the same thing.
+        """
         holder = next((claim for claim in await self._records.list_locks([name]) if claim.holds), None)
         if holder is None:
             raise WrongState(f'nobody has the lock "{name}"; "openaperture locks" shows those that are taken')
-        await self._apply(holder.workflow_id, e.LockForced(name=name, by=by, reason=reason))
+        objection = objection_to_forcing(await self._get(holder.workflow_id))
+        if objection and not force:
+            raise WrongState(objection)
+        await self._apply(holder.workflow_id, e.LockForced(name=name, by=by, reason=reason, force=force))
         after = await self._records.list_locks([name])
         if any(claim.holds and claim.workflow_id == holder.workflow_id for claim in after):
             raise WrongState(f'workflow {holder.workflow_id} is just being given the lock "{name}"; try again')

@@ -13,15 +13,24 @@ from openaperture.domain.errors import OpenApertureError
 from openaperture.manager.identities import Grant, Identities
 from openaperture.manager.peers import Peers
 from openaperture.manager.policy import Policies, Policy, find_route
-from openaperture.manager.refusals import refuse, refuse_for
+from openaperture.manager.refusals import refuse, refuse_for, slow_down
+from openaperture.manager.throttle import Throttle
 from openaperture.ports import Observer
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """RFC 9110, 9.2.1: they change nothing."""
 
 
+FAILURES_PER_ADDRESS = 100
+"""Bearers that are not good, within a minute. Many, as a program whose token has expired is no guesser."""
+
+
 class Access:
-    """Middleware: puts who asks into the state of the request, or refuses."""
+    """Middleware: puts who asks into the state of the request, or refuses.
+
+    An address that showed too many bad bearers is not listened to for a while, but for bearers that have been
+    good here before: others behind the same proxy go on.
+    """
 
     def __init__(
         self,
@@ -30,12 +39,14 @@ class Access:
         identities: Identities,
         policies: Policies,
         peers: Peers,
+        failures: Throttle,
         observer: Observer | None,
     ) -> None:
         self._app = app
         self._identities = identities
         self._policies = policies
         self._peers = peers
+        self._failures = failures
         self._observer = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,10 +63,13 @@ class Access:
         """The refusal; None lets the request on. What exists is told to those alone whom we know."""
         headers = Headers(scope=scope)
         state: dict[str, Any] = scope.setdefault("state", {})
-        grant = state["grant"] = await self._identities.identify(headers)
+        wait_seconds = self._wait_seconds(scope, headers)
+        grant = state["grant"] = await self._identify(scope, headers) if wait_seconds == 0 else None
         found = find_route(scope["app"].routes, scope)
         policy = self._enter(state, found, scope["method"])
         if grant is None and (found is None or policy is None or policy.minimum is not None):
+            if wait_seconds > 0:
+                return slow_down(wait_seconds)
             return self._unknown(scope, await self._identities.find_end(headers))
         if found is not None and not (policy and policy.allows(grant.identity if grant else None)):
             return _forbidden(scope["method"], found[0].path, grant, policy)
@@ -63,6 +77,17 @@ class Access:
             text = "the request comes from a page of another site, and is not carried out"
             return refuse(403, "foreign_origin", text)
         return None
+
+    def _wait_seconds(self, scope: Scope, headers: Headers) -> float:
+        if not self._identities.is_guess(headers):
+            return 0.0
+        return self._failures.wait_seconds(self._peers.address_of(scope))
+
+    async def _identify(self, scope: Scope, headers: Headers) -> Grant | None:
+        grant = await self._identities.identify(headers)
+        if grant is None and "authorization" in headers:
+            self._failures.fail(self._peers.address_of(scope))
+        return grant
 
     def _enter(
         self, state: dict[str, Any], found: tuple[APIRoute, Mapping[str, str]] | None, method: str
@@ -116,9 +141,14 @@ def identity_of(request: Request) -> Identity | None:
     return None if grant is None else grant.identity
 
 
-def name_of(request: Request) -> str:
-    """Who asks, for a history, on a route that is not public."""
+def known_identity_of(request: Request) -> Identity:
+    """Who asks, on a route that is not public."""
     identity = identity_of(request)
     if identity is None:
         raise AssertionError(f"{request.url.path} is not public, and nobody is known")
-    return identity.name
+    return identity
+
+
+def name_of(request: Request) -> str:
+    """Who asks, for a history, on a route that is not public."""
+    return known_identity_of(request).name

@@ -15,8 +15,9 @@ from openaperture.domain.errors import BadInput, Taken
 from openaperture.manager.access import grant_of
 from openaperture.manager.answers import answer
 from openaperture.manager.credentials import SecretChecker, hash_of, new_client_secret, new_token
+from openaperture.manager.idempotency import id_from_key
 from openaperture.manager.identities import Grant, Identities
-from openaperture.manager.refusals import refuse
+from openaperture.manager.refusals import refuse, shown_once
 from openaperture.manager.requests import Strict
 from openaperture.ports import AccessStore
 
@@ -128,7 +129,8 @@ class AccountRoutes:
         identity = _wanted(grant.identity, body)
         if isinstance(identity, str):
             return refuse(403, "forbidden", identity)
-        now, made = self._now(), new_token(TokenKind.PERSONAL)
+        derived = id_from_key(request)
+        now, made = self._now(), new_token(TokenKind.PERSONAL, derived and derived.replace("-", "")[-16:])
         maker = grant.token if grant.token and grant.token.kind is not TokenKind.SESSION else None
         until = now + timedelta(days=body.days)
         token = Token(
@@ -143,7 +145,8 @@ class AccountRoutes:
             # A token that was stolen must not make itself another life.
             expires_at=min(until, maker.expires_at) if maker else until,
         )
-        await self._store.add_token(token)
+        if not await self._store.add_token(token):
+            return shown_once(f"token {token.id}")
         response = answer(_made_token(token, made.text), headers={"location": f"/tokens/{made.id}"})
         response.status_code = 201
         return response

@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from openaperture.domain.errors import OpenApertureError, StoreUnavailable
-from openaperture.manager.access import Access, identity_of
+from openaperture.manager.access import FAILURES_PER_ADDRESS, Access, identity_of
 from openaperture.manager.accounts import AccountRoutes
 from openaperture.manager.answers import answer
 from openaperture.manager.audit import Audit
@@ -26,7 +26,7 @@ from openaperture.manager.headers import SecurityHeaders
 from openaperture.manager.idempotency import Idempotency
 from openaperture.manager.identities import Identities
 from openaperture.manager.locks import LockRoutes
-from openaperture.manager.login import LoginRoutes
+from openaperture.manager.login import CODES_PER_ADDRESS, LoginRoutes
 from openaperture.manager.modules import ModuleRoutes
 from openaperture.manager.oauth import PATH as TOKEN_PATH
 from openaperture.manager.oauth import OAuthRoutes
@@ -40,6 +40,7 @@ from openaperture.manager.refusals import refuse, refuse_for, refuse_problems, r
 from openaperture.manager.sealing import Seal
 from openaperture.manager.streams import Streams
 from openaperture.manager.system_events import SystemEventRoutes
+from openaperture.manager.throttle import Throttle
 from openaperture.manager.workflows import WorkflowRoutes
 from openaperture.ports import Observer, Records, RequestKeys
 
@@ -75,13 +76,21 @@ def _guard(app: FastAPI, gate: Gate, keys: RequestKeys, observer: Observer | Non
         gate.store, checker, peers, now=gate.now, monotonic=gate.monotonic, token_seconds=gate.token_seconds
     ).add_to(app)
     seal = Seal(gate.login_key)
-    LoginRoutes(gate.store, identities, peers, seal, provider=gate.provider, now=gate.now).add_to(app)
+    codes = Throttle(limit=CODES_PER_ADDRESS, monotonic=gate.monotonic)
+    LoginRoutes(gate.store, identities, peers, seal, provider=gate.provider, now=gate.now, codes=codes).add_to(app)
     policies = Policies(POLICIES)
     policies.check(app.routes)
     # The last one added is the first to see a request.
     app.add_middleware(Idempotency, keys=keys, observer=observer)
     app.add_middleware(Bodies, forms={TOKEN_PATH})
-    app.add_middleware(Access, identities=identities, policies=policies, peers=peers, observer=observer)
+    app.add_middleware(
+        Access,
+        identities=identities,
+        policies=policies,
+        peers=peers,
+        failures=Throttle(limit=FAILURES_PER_ADDRESS, monotonic=gate.monotonic),
+        observer=observer,
+    )
     app.add_middleware(Boundary, observer=observer)
     app.add_middleware(Audit, store=gate.store, peers=peers, now=gate.now, observer=observer)
     app.add_middleware(SecurityHeaders, https=(gate.public_url or "").startswith("https:"))

@@ -7,7 +7,7 @@ from openaperture.domain.errors import BadInput
 from openaperture.manager.access import identity_of
 from openaperture.manager.answers import answer, done
 from openaperture.manager.directory_bodies import BrokerBody, ConnectionBody
-from openaperture.manager.entries import get_entry, gone, shown
+from openaperture.manager.entries import add_once, get_entry, gone, shown
 from openaperture.ports import Listing, MessagingDirectory
 
 _PATH = "/messaging/brokers"
@@ -70,10 +70,10 @@ class BrokerRoutes:
         hidden = {} if _may_connect(request) else {"password": None}
         return answer([shown({**connection, **hidden}, _CONNECTION) for connection in found])
 
-    async def connect(self, broker_id: str, body: ConnectionBody) -> Response:
+    async def connect(self, request: Request, broker_id: str, body: ConnectionBody) -> Response:
         row = await get_entry(self._directory, Listing.BROKER, broker_id)
         fields = {"messaging_broker_id": row["id"], **body.model_dump()}
-        await self._directory.add(Listing.CONNECTION, fields)
+        await add_once(self._directory, Listing.CONNECTION, fields, request)
         return done(201, f"{_PATH}/{broker_id}/connections")
 
     async def disconnect(self, broker_id: str) -> Response:
@@ -85,4 +85,4 @@ class BrokerRoutes:
 def _may_connect(request: Request) -> bool:
     """Whether whoever asks connects to brokers: an orchestrator, a worker, or who looks after them."""
     identity = identity_of(request)
-    return identity is not None and identity.role in {Role.WORKER, Role.ADMIN}
+    return identity is not None and identity.role in {Role.WORKER, Role.ORCHESTRATOR, Role.ADMIN}

@@ -11,12 +11,12 @@ from openaperture.manager.access import identity_of, name_of
 from openaperture.manager.answers import answer
 from openaperture.manager.explain import explain
 from openaperture.manager.follow import Follower
-from openaperture.manager.idempotency import new_workflow_id
+from openaperture.manager.idempotency import id_from_key
 from openaperture.manager.parts import Parts
 from openaperture.manager.presenter import Presenter
 from openaperture.manager.requests import (
     AgainBody,
-    CancelBody,
+    ForceBody,
     ReasonBody,
     RerunBody,
     ResolveBody,
@@ -24,7 +24,7 @@ from openaperture.manager.requests import (
 )
 
 _NO_REASON = ReasonBody()
-_AT_ONCE = CancelBody()
+_AT_ONCE = ForceBody()
 _PINNED = AgainBody()
 _PLAIN_VOTE = VoteBody()
 
@@ -60,7 +60,7 @@ class ControlRoutes:
 
     # ------------------------------------------------------------------------------ on the way
 
-    async def cancel(self, request: Request, workflow_id: str, body: CancelBody = _AT_ONCE) -> Response:
+    async def cancel(self, request: Request, workflow_id: str, body: ForceBody = _AT_ONCE) -> Response:
         by = name_of(request)
         return await self._show(await self._verbs.cancel(workflow_id, by, body.reason, force=body.force))
 
@@ -118,7 +118,7 @@ class ControlRoutes:
         milestone: str | None = None,
         newest: bool = False,
     ) -> Response:
-        new_id = new_workflow_id(request)
+        new_id = id_from_key(request)
         made = await self._verbs.repeat(
             workflow_id, repeat, name_of(request), milestone=milestone, newest=newest, new_id=new_id
         )

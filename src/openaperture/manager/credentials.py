@@ -43,8 +43,9 @@ class TokenText:
         return f"TokenText({self.id})"
 
 
-def new_token(kind: TokenKind) -> TokenText:
-    token_id = secrets.token_hex(8)
+def new_token(kind: TokenKind, wanted_id: str | None = None) -> TokenText:
+    """`wanted_id` has 16 hexadecimal digits; None lets chance choose."""
+    token_id = wanted_id or secrets.token_hex(8)
     return TokenText(token_id, f"oa{_LETTERS[kind]}_{token_id}_{secrets.token_urlsafe(SECRET_BYTES)}")
 
 

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from fastapi import Response
+from fastapi import Request, Response
 
 from openaperture.client.rows import number_of
 from openaperture.domain.errors import UnknownEntry
 from openaperture.domain.times import rfc1123_text
 from openaperture.manager.answers import HEADERS
+from openaperture.manager.idempotency import id_from_key
 from openaperture.ports import Fields, Listing, MessagingDirectory
 
 
@@ -20,6 +21,13 @@ async def get_entry(directory: MessagingDirectory, listing: Listing, id_text: st
     if found is None:
         raise unknown(listing, id_text)
     return found
+
+
+async def add_once(directory: MessagingDirectory, listing: Listing, fields: Fields, request: Request) -> None:
+    """Add an entry that has no name of its own, unless this request came before with its key, and has done so."""
+    made_as = id_from_key(request)
+    if made_as is None or await directory.find_row(listing, made_as=made_as) is None:
+        await directory.add(listing, {**fields, "made_as": made_as})
 
 
 def unknown(listing: Listing, name: str) -> UnknownEntry:

@@ -1,19 +1,20 @@
 """The header Idempotency-Key: a POST that is sent again is not done again.
 
-  1. the key is written down with a digest of the request, before anything is done
-  2. the request is done; what makes a workflow gives it an id that follows from the key
+  1. the key is written down with a digest of the request, and leased, before anything is done
+  2. the request is done; what it makes is given an id that follows from the key
   3. the answer is kept, and then sent; a request with the same key is answered with it
 
-A crash between 2 and 3 leaves a key without an answer, and the request is done again. What makes a workflow makes
-the same one then. The other verbs change nothing a second time, or say that the state does not fit any more.
+While one Manager has the lease, all others wait for its answer. A crash between 2 and 3 leaves a key without an
+answer: when the lease has run out the request is done again, and what makes something finds it made by its id.
 A refusal is not kept: nothing was done, and the next try is judged anew.
 """
 
 import asyncio
 import re
+from collections.abc import Awaitable
 from hashlib import sha256
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID, uuid4, uuid5
 from weakref import WeakValueDictionary
 
 from fastapi import Request, Response
@@ -23,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from openaperture.domain.errors import OpenApertureError, StoreUnavailable
 from openaperture.manager.access import name_in
 from openaperture.manager.answers import HEADERS
-from openaperture.manager.refusals import refuse, refuse_for
+from openaperture.manager.refusals import refuse, refuse_for, shown_once
 from openaperture.ports import KeptAnswer, KnownKey, Observer, RequestKeys
 
 _KEY = re.compile(r"[!-~]{1,255}")
@@ -34,6 +35,16 @@ _SHOWN_ONCE = frozenset({"/tokens", "/clients"})
 """Their answers hold a secret, of which the database keeps a digest alone."""
 _KEPT_HEADERS = frozenset({"location", "content-type"})
 
+LEASE_SECONDS = 60.0
+WORK_SECONDS = 40.0
+"""For doing a request. What it left to the database then ends before the lease does: a statement is cut off after
+a quarter of a minute."""
+WAIT_SECONDS = 10.0
+PAUSES_SECONDS = (0.05, 0.1, 0.2, 0.4, *(1.0,) * 9)
+"""Between looks at a key that another Manager has leased; together some WAIT_SECONDS."""
+RETRY_SECONDS = 5
+"""What we tell clients to wait when their request is still being done."""
+
 
 class Idempotency:
     """Middleware, behind the one that knows who asks."""
@@ -43,7 +54,7 @@ class Idempotency:
         self._keys = keys
         self._observer = observer
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        """Of requests with one key, the second waits for the answer of the first."""
+        """Of requests with one key here, the second waits for the first without asking the database."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = _key_of(scope)
@@ -58,38 +69,87 @@ class Idempotency:
 
     async def _in_turn(self, key: str, scope: Scope, receive: Receive, send: Send) -> None:
         turn = self._turns.setdefault(key, asyncio.Lock())
-        async with turn:
-            body = await _body_of(receive)
-            request = _digest(scope["path"], scope["query_string"].decode("latin-1"), body.hex())
-            try:
-                begun = await self._keys.begin(key, request)
-            except OpenApertureError as exc:
-                await refuse_for(exc)(scope, receive, send)
-                return
-            if begun.request != request:
-                text = "this Idempotency-Key was sent with another request before; choose a new key"
-                await refuse(409, "key_reused", text)(scope, receive, send)
-            elif begun.answer is not None:
-                await _replayed(begun.answer)(scope, receive, send)
-            else:
-                await self._do(key, begun, scope, _given(body, receive), send)
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await turn.acquire()
+        except TimeoutError:
+            await _in_progress()(scope, receive, send)
+            return
+        try:
+            await self._once(key, scope, receive, send)
+        finally:
+            turn.release()
 
-    async def _do(self, key: str, begun: KnownKey, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["state"]["new_workflow_id"] = str(uuid5(_NAMESPACE, f"{key} {begun.at.isoformat()}"))
+    async def _once(self, key: str, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await _body_of(receive)
+        request = _digest(scope["path"], scope["query_string"].decode("latin-1"), body.hex())
+        owner = uuid4().hex
+        try:
+            begun = await self._begin(key, request, owner)
+        except OpenApertureError as exc:
+            await refuse_for(exc)(scope, receive, send)
+            return
+        if begun.request != request:
+            text = "this Idempotency-Key was sent with another request before; choose a new key"
+            await refuse(409, "key_reused", text)(scope, receive, send)
+        elif begun.answer is not None:
+            await _replayed(begun.answer)(scope, receive, send)
+        elif not begun.leased:
+            await _in_progress()(scope, receive, send)
+        else:
+            scope["state"]["id_from_key"] = str(uuid5(_NAMESPACE, f"{key} {begun.at.isoformat()}"))
+            await self._do(key, owner, scope, _given(body, receive), send)
+
+    async def _begin(self, key: str, request: str, owner: str) -> KnownKey:
+        """Leased to us, or answered. Neither when somebody else is at it for longer than we wait."""
+        for pause in PAUSES_SECONDS:
+            begun = await self._keys.begin(key, request, owner, lease_seconds=LEASE_SECONDS)
+            if begun.leased or begun.answer is not None or begun.request != request:
+                return begun
+            await asyncio.sleep(pause)
+        return await self._keys.begin(key, request, owner, lease_seconds=LEASE_SECONDS)
+
+    async def _do(self, key: str, owner: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Where it is cut short, a thread may still be at it: then the lease is left to run out."""
         answered = _Recorder()
-        await self._app(scope, receive, answered)
-        if 200 <= answered.status < 300:
-            await self._keep(key, answered, scope)
+        release = self._keys.release
+        try:
+            in_time = await self._finish(scope, receive, answered)
+        except Exception:
+            await self._unless_away(release(key, owner), scope)
+            raise
+        if not in_time:
+            await _too_slow()(scope, receive, send)
+            return
+        if not (200 <= answered.status < 300 and await self._keep(key, answered, scope)):
+            await self._unless_away(release(key, owner), scope)
         for message in answered.messages:
             await send(message)
 
-    async def _keep(self, key: str, answered: "_Recorder", scope: Scope) -> None:
+    async def _finish(self, scope: Scope, receive: Receive, answered: "_Recorder") -> bool:
+        limit = asyncio.timeout(WORK_SECONDS)
         try:
-            await self._keys.settle(key, _secret_free(answered.answer(), scope["path"]))
+            async with limit:
+                await self._app(scope, receive, answered)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+        return not limit.expired()
+
+    async def _keep(self, key: str, answered: "_Recorder", scope: Scope) -> bool:
+        # Without the database it was done all the same, and that is what the client has to know.
+        return await self._unless_away(
+            self._keys.settle(key, _secret_free(answered.answer(), scope["path"])), scope
+        )
+
+    async def _unless_away(self, write: Awaitable[None], scope: Scope) -> bool:
+        try:
+            await write
         except StoreUnavailable as exc:
-            # It was done, and that is what the client has to know.
             if self._observer is not None:
                 self._observer.emit("manager.waiting", method=scope["method"], path=scope["path"], error=exc)
+            return False
+        return True
 
 
 class _Recorder:
@@ -111,9 +171,9 @@ class _Recorder:
         return KeptAnswer(status=self.status, headers=kept, body=body)
 
 
-def new_workflow_id(request: Request) -> str | None:
-    """The id of what a POST with a key makes; None without one: any will do."""
-    made: str | None = getattr(request.state, "new_workflow_id", None)
+def id_from_key(request: Request) -> str | None:
+    """The id, a UUID, of what a POST with a key makes; None without one: any will do."""
+    made: str | None = getattr(request.state, "id_from_key", None)
     return made
 
 
@@ -154,10 +214,18 @@ def _replayed(answer: KeptAnswer) -> Response:
     return response
 
 
+def _in_progress() -> Response:
+    text = "a request with this Idempotency-Key is still being done; send it again to get the answer"
+    return refuse(409, "in_progress", text, headers={"retry-after": str(RETRY_SECONDS)})
+
+
+def _too_slow() -> Response:
+    text = "it took too long, and whether it was done is not known; send it again with the same Idempotency-Key"
+    return refuse(503, "unavailable", text, headers={"retry-after": str(RETRY_SECONDS)})
+
+
 def _secret_free(answer: KeptAnswer, path: str) -> KeptAnswer:
     if path not in _SHOWN_ONCE:
         return answer
-    text = "this was done before, and the secret in its answer is shown once; revoke it and make another"
-    refusal = refuse(409, "shown_once", text)
     headers: dict[str, Any] = {"content-type": "application/json"}
-    return KeptAnswer(status=409, headers=headers, body=bytes(refusal.body))
+    return KeptAnswer(status=409, headers=headers, body=bytes(shown_once("what it made").body))

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
@@ -14,10 +15,13 @@ from openaperture.manager.credentials import hash_of, parse_token, same
 from openaperture.manager.oidc import OidcProvider
 from openaperture.ports import AccessStore
 
+T = TypeVar("T")
+
 CACHED = timedelta(seconds=2)
 """How long what the store said of a token counts, so how long a revoked one may still be accepted by
 another process of the Manager."""
 CACHE_ENTRIES = 4_096
+FAMILIAR_ENTRIES = 8_192
 USE_NOTED = timedelta(minutes=1)
 """The use of a token is noted so often at most: a write for every request would cost more than the rest."""
 SESSION_COOKIES = ("__Host-openaperture", "openaperture")
@@ -55,17 +59,28 @@ class Identities:
         self._now = now
         self._elsewhere = elsewhere
         self._cache: OrderedDict[str, tuple[datetime, Token]] = OrderedDict()
+        self._familiar: OrderedDict[str, None] = OrderedDict()
+        """Hashes of bearers that were good when they were last shown here."""
 
     async def identify(self, headers: Headers) -> Grant | None:
         """None for nobody that we know. Raises StoreUnavailable.
 
         A bearer is looked at alone: who sends one does not want to be taken for somebody else.
         """
-        given = headers.getlist("authorization")
-        if not given:
+        if "authorization" not in headers:
             return await self._by_cookie(headers)
-        shown = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
-        return None if shown is None else await self._by_bearer(shown[1])
+        text = _bearer_of(headers)
+        grant = None if text is None else await self._by_bearer(text)
+        if text is not None and grant is not None:
+            _remember(self._familiar, hash_of(text), None, FAMILIAR_ENTRIES)
+        return grant
+
+    def is_guess(self, headers: Headers) -> bool:
+        """Whether a bearer is shown that has never been good here. Costs nothing, and asks nobody."""
+        text = _bearer_of(headers)
+        if text is None:
+            return "authorization" in headers
+        return not same(text, self._local_token) and hash_of(text) not in self._familiar
 
     def forget(self, token_id: str) -> None:
         """A token was revoked here: it is refused here at once."""
@@ -119,7 +134,7 @@ class Identities:
             if token is None:
                 return None
             token = await self._noted(token, now)
-            self._keep(text_hash, token, now)
+            _remember(self._cache, text_hash, (now, token), CACHE_ENTRIES)
         return token if token.is_good(now) else None
 
     async def _stored(self, text: str) -> Token | None:
@@ -134,14 +149,22 @@ class Identities:
         kept = self._cache.get(text_hash)
         return kept[1] if kept is not None and kept[0] <= now < kept[0] + CACHED else None
 
-    def _keep(self, text_hash: str, token: Token, now: datetime) -> None:
-        self._cache[text_hash] = (now, token)
-        self._cache.move_to_end(text_hash)
-        while len(self._cache) > CACHE_ENTRIES:
-            self._cache.popitem(last=False)
-
     async def _noted(self, token: Token, now: datetime) -> Token:
         is_fresh = token.used_at is not None and now < token.used_at + USE_NOTED
         if token.is_good(now) and not is_fresh:
             await self._store.touch_token(token.id, now)
         return token
+
+
+def _bearer_of(headers: Headers) -> str | None:
+    given = headers.getlist("authorization")
+    shown = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
+    return None if shown is None else shown[1]
+
+
+def _remember(entries: OrderedDict[str, T], key: str, value: T, limit: int) -> None:
+    """The longest untouched goes first."""
+    entries[key] = value
+    entries.move_to_end(key)
+    while len(entries) > limit:
+        entries.popitem(last=False)

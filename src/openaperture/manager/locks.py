@@ -10,10 +10,10 @@ from openaperture.engine.verbs import Verbs
 from openaperture.manager.access import name_of
 from openaperture.manager.answers import answer
 from openaperture.manager.parts import Parts
-from openaperture.manager.requests import ReasonBody
+from openaperture.manager.requests import ForceBody
 from openaperture.ports import LockClaim, Records
 
-_NO_REASON = ReasonBody()
+_NO_REASON = ForceBody()
 
 
 class LockRoutes:
@@ -32,9 +32,9 @@ class LockRoutes:
         """Those that somebody has or waits for, by name."""
         return answer(locks_of(await self._records.list_locks()))
 
-    async def release(self, request: Request, lock_name: str, body: ReasonBody = _NO_REASON) -> Response:
+    async def release(self, request: Request, lock_name: str, body: ForceBody = _NO_REASON) -> Response:
         """Take it away from whoever has it, who goes on without; the next in the queue gets it."""
-        await self._verbs.release_lock(lock_name, name_of(request), body.reason)
+        await self._verbs.release_lock(lock_name, name_of(request), body.reason, force=body.force)
         left = locks_of(await self._records.list_locks([lock_name]))
         return answer(left[0] if left else Lock(name=lock_name))
 

@@ -20,15 +20,18 @@ from openaperture.manager.credentials import TokenText, hash_of, new_token
 from openaperture.manager.identities import SESSION_COOKIES, Identities
 from openaperture.manager.oidc import OidcProvider
 from openaperture.manager.peers import Peers
-from openaperture.manager.refusals import refuse
+from openaperture.manager.refusals import refuse, slow_down
 from openaperture.manager.requests import Strict
 from openaperture.manager.sealing import CODE_LASTS, LOGIN_LASTS, Seal
+from openaperture.manager.throttle import Throttle
 from openaperture.ports import AccessStore
 
 CALLBACK = "/login/callback"
 LOGIN_COOKIE = "openaperture-login"
 SESSION_LASTS = timedelta(hours=12)
 TERMINAL_LASTS = timedelta(days=30)
+CODES_PER_ADDRESS = 10
+"""Codes that are no good, within a minute."""
 _HOME = "/"
 _PATH = re.compile(r"/(?!/)[\x21-\x5b\x5d-\x7e]{0,500}")
 """A path on this very host: `//host` and `/\\\\host` lead elsewhere."""
@@ -57,13 +60,16 @@ class LoginRoutes:
         *,
         provider: OidcProvider | None,
         now: Callable[[], datetime],
+        codes: Throttle,
     ) -> None:
+        """`codes` counts those that were no good."""
         self._store = store
         self._identities = identities
         self._peers = peers
         self._seal = seal
         self._provider = provider
         self._now = now
+        self._codes = codes
 
     def add_to(self, app: FastAPI) -> None:
         app.add_api_route("/login", self.begin, methods=["GET"], response_model=None)
@@ -121,8 +127,12 @@ class LoginRoutes:
 
     async def give_token(self, request: Request, body: CodeBody) -> Response:
         """The token of a login that a terminal began."""
+        address = self._peers.address_of(request.scope)
+        if (wait_seconds := self._codes.wait_seconds(address)) > 0:
+            return slow_down(wait_seconds)
         kept = await self._seal.open("terminal", body.code, self._now())
         if kept is None or not compare_digest(_challenge_of(body.verifier), str(kept["challenge"])):
+            self._codes.fail(address)
             return refuse(403, "login_refused", "this code is over, or of another login; begin anew")
         identity = Identity(name=kept["name"], role=Role(kept["role"]), groups=frozenset(kept["groups"]))
         request.state.actor = identity

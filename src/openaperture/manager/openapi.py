@@ -100,7 +100,7 @@ _ERRORS = {
     409: "It does not fit the state, or the Idempotency-Key came with another request; the message says more.",
     413: "The body is too large.",
     415: "The body is not JSON.",
-    429: "Too many at once.",
+    429: "Too many at once, or too many failures; Retry-After says when to try again.",
     500: "A defect of the Manager.",
     503: "The database does not answer; Retry-After says when to try again.",
 }
@@ -112,7 +112,7 @@ _EXAMPLES: Mapping[str, Any] = {
         "milestones": ["build", ["deploy", "deploy_ecs"]],
         "locks": ["environment:prod"],
     },
-    "CancelBody": {"reason": "wrong branch", "force": False},
+    "ForceBody": {"reason": "wrong branch", "force": False},
     "ReasonBody": {"reason": "the database is being moved"},
     "ResolveBody": {"resolution": "worked", "reason": "the new version answers"},
     "VoteBody": {"reason": "tested on staging"},
@@ -212,7 +212,7 @@ def _errors_of(method: str, path: str, policy: Policy) -> dict[str, Any]:
     if method != "GET":
         # Also where no body is needed: one may be sent.
         statuses |= {403, *_OF_BODIES}
-    if path.startswith("/oauth") or path.endswith("/events"):
+    if policy.minimum is not None or path in {"/oauth/token", "/login/token"}:
         statuses.add(429)
     schema = {"$ref": _REFERENCE.format(name="ErrorAnswer")}
     if path.startswith("/oauth"):

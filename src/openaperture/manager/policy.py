@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
-from openaperture.domain.access import Identity, Role
+from openaperture.domain.access import LADDER, Identity, Role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class Policy:
             return True
         if identity is None:
             return False
-        if identity.role is Role.WORKER:
+        if identity.role not in LADDER:
             return self.worker
         return identity.role.covers(self.minimum)
 
@@ -54,6 +54,7 @@ POLICIES: Mapping[tuple[str, str], Policy] = {
     ("GET", "/workflows"): _VIEW,
     ("POST", "/workflows"): _OPERATE,
     ("GET", "/workflows/{workflow_id}"): _VIEW_OR_WORK,
+    # What of it a worker or an orchestrator may change is judged by who runs the workflow: `updates.py`.
     ("PUT", "/workflows/{workflow_id}"): _OPERATE_OR_WORK,
     ("DELETE", "/workflows/{workflow_id}"): _ADMINISTER,
     ("POST", "/workflows/{workflow_id}/execute"): _OPERATE,

@@ -1,5 +1,6 @@
 """Every answer that is an error, in its one shape, and which error of ours becomes which."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -10,6 +11,7 @@ from starlette.routing import Match
 from openaperture.client.models import ErrorAnswer, ErrorDetails, Problem
 from openaperture.domain.errors import (
     BadInput,
+    Contested,
     LoginUnavailable,
     NotAllowed,
     OpenApertureError,
@@ -55,6 +57,8 @@ def refuse_for(error: OpenApertureError) -> Response:
     match error:
         case Overloaded():
             return refuse(503, "overloaded", str(error), headers={"retry-after": str(OVERLOAD_SECONDS)})
+        case Contested():
+            return refuse(503, "contested", str(error), headers=retry)
         case StoreFull():
             return refuse(503, "unavailable", "the Manager's database has no room left; free some", headers=retry)
         case StoreUnavailable():
@@ -107,6 +111,18 @@ def _methods_of(request: Request) -> list[str]:
     """All that the path has; the router knows those of the first route that fits."""
     fitting = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
     return sorted({method for route in fitting for method in getattr(route, "methods", None) or ()})
+
+
+def slow_down(wait_seconds: float) -> Response:
+    """For who has failed to show something good too often."""
+    text = "too many bad tokens or codes came from this address; wait, and check what is sent"
+    return refuse(429, "slow_down", text, headers={"retry-after": str(math.ceil(wait_seconds))})
+
+
+def shown_once(what: str) -> Response:
+    """For a request that was done before, with an answer that cannot be given again."""
+    text = f"this was done before, and the secret of {what} is shown once; take it back and make another"
+    return refuse(409, "shown_once", text)
 
 
 def refuse_failure() -> Response:

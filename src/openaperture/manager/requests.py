@@ -237,7 +237,9 @@ class ReasonBody(Strict):
     reason: Reason = ""
 
 
-class CancelBody(ReasonBody):
+class ForceBody(ReasonBody):
+    """`force`: whatever a worker is doing."""
+
     force: bool = False
 
 

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Response
+from fastapi import FastAPI, Query, Request, Response
 
 from openaperture.domain.errors import Taken
 from openaperture.manager.answers import answer, done
 from openaperture.manager.directory_bodies import SystemEventBody
-from openaperture.manager.entries import get_entry, shown
+from openaperture.manager.entries import add_once, get_entry, shown
+from openaperture.manager.idempotency import id_from_key
 from openaperture.ports import Fields, Listing, MessagingDirectory
 
 _PATH = "/system_events"
@@ -49,20 +50,22 @@ class SystemEventRoutes:
     async def show(self, event_id: str) -> Response:
         return answer(shown(await get_entry(self._directory, Listing.SYSTEM_EVENT, event_id), _FIELDS))
 
-    async def create(self, body: SystemEventBody) -> Response:
+    async def create(self, request: Request, body: SystemEventBody) -> Response:
         fields = body.model_dump(exclude={"unique"})
-        if body.unique and await self._is_told(fields):
+        if body.unique and await self._is_told(fields, by=id_from_key(request)):
             raise Taken(
                 f'a system event of type "{body.type}" with this data was told within the last hour; '
                 "look at that one, or send it without unique"
             )
-        await self._directory.add(Listing.SYSTEM_EVENT, fields)
+        await add_once(self._directory, Listing.SYSTEM_EVENT, fields, request)
         return done(201, _PATH)
 
-    async def _is_told(self, fields: Mapping[str, Any]) -> bool:
+    async def _is_told(self, fields: Mapping[str, Any], *, by: str | None) -> bool:
+        """By another request than this one, which may have come before."""
         since = datetime.now(UTC) - _ONCE_WITHIN
         told = await self._directory.list_rows(Listing.SYSTEM_EVENT, since=since, type=fields["type"])
-        return any(_is_same(event, fields) for event in told)
+        others = (event for event in told if by is None or event["made_as"] != by)
+        return any(_is_same(event, fields) for event in others)
 
 
 def _is_same(event: Fields, fields: Mapping[str, Any]) -> bool:

@@ -7,45 +7,61 @@
 
 What would take a workflow back behind a newer state is refused: a cancel that was made, an end that was reached,
 or a log that was longer. Then 409 is the answer, and nothing is changed.
+
+Programs change nothing that our engine runs or will run: that is for people. An orchestrator elsewhere begins
+records and replaces them, and of a worker only the log counts. Else 403 is the answer.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from openaperture.domain.errors import WrongState
+from openaperture.domain.access import LADDER, Identity, Role
+from openaperture.domain.errors import Contested, NotAllowed, WrongState
 from openaperture.domain.releases import Release
 from openaperture.domain.workflow import State, Workflow
-from openaperture.engine.revisions import Revisions
-from openaperture.engine.verbs import Verbs
+from openaperture.manager.follow import Follower
+from openaperture.manager.parts import Parts
 from openaperture.manager.views import step_of
-from openaperture.ports import Fields, ForeignRecords
+from openaperture.ports import Fields
+
+MAX_ROUNDS = 16
+"""Of so many that put the same workflow at once, each gets through: in each round one does."""
 
 
 class Updates:
-    """What a PUT means, by who runs the workflow."""
+    """What a PUT means, by who runs the workflow and who sends it."""
 
-    def __init__(self, verbs: Verbs, revisions: Revisions, foreign: ForeignRecords) -> None:
-        self._verbs = verbs
-        self._revisions = revisions
-        self._foreign = foreign
+    def __init__(self, parts: Parts, follower: Follower) -> None:
+        self._verbs = parts.verbs
+        self._revisions = parts.revisions
+        self._foreign = parts.foreign
+        self._follower = follower
 
-    async def put(self, workflow: Workflow, fields: Fields, by: str) -> None:
-        """`fields` are the original's, those that were sent. Raises WrongState."""
-        record = (await self._foreign.find_foreign([workflow.id])).get(workflow.id)
-        if record is None and workflow.state is not State.CREATED:
-            await self._of_ours(workflow, fields, by)
-        elif record is None and not _tells_of_a_run(fields):
-            await self._of_unstarted(workflow, fields, by)
-        else:
-            await self._of_foreign(workflow, record or {}, fields)
+    async def put(self, workflow_id: str, fields: Fields, by: Identity) -> None:
+        """`fields` are the original's, those that were sent.
 
-    async def _of_ours(self, workflow: Workflow, fields: Fields, by: str) -> None:
+        Raises UnknownWorkflow, WrongState, NotAllowed, Contested.
+        """
+        for _ in range(MAX_ROUNDS):
+            workflow = await self._follower.get_workflow(workflow_id)
+            record = (await self._foreign.find_foreign([workflow.id])).get(workflow.id)
+            if record is None and workflow.state is not State.CREATED:
+                return await self._of_ours(workflow, fields, by)
+            if record is None and not _tells_of_a_run(fields):
+                return await self._of_unstarted(workflow, fields, by)
+            if await self._of_foreign(workflow, record, fields, by):
+                return None
+            # It was changed since it was read, and what this one means has to be judged anew.
+        raise Contested(f"workflow {workflow_id} is being changed by others without pause; try again")
+
+    async def _of_ours(self, workflow: Workflow, fields: Fields, by: Identity) -> None:
         if fields.get("workflow_error"):
             if workflow.state is State.COMPLETED:
                 raise _back(workflow, "it has completed without an error")
             if not workflow.ended and workflow.state is not State.CANCELLING:
-                await self._verbs.cancel(workflow.id, by=by, reason="workflow_error was set")
+                _require_person(workflow, by, "cancel it")
+                await self._verbs.cancel(workflow.id, by=by.name, reason="workflow_error was set")
             return
         if workflow.state in {State.FAILED, State.CANCELLED, State.CANCELLING}:
             raise _back(workflow, "its workflow_error is true")
@@ -55,22 +71,51 @@ class Updates:
         if fields.get("current_step", step) != step:
             raise _back(workflow, f'it is at "{step}"')
 
-    async def _of_unstarted(self, workflow: Workflow, fields: Fields, by: str) -> None:
+    async def _of_unstarted(self, workflow: Workflow, fields: Fields, by: Identity) -> None:
+        _require_person(workflow, by, "change or cancel it before it starts")
         if fields.get("workflow_error"):
-            await self._verbs.cancel(workflow.id, by=by, reason="workflow_error was set")
+            await self._verbs.cancel(workflow.id, by=by.name, reason="workflow_error was set")
             return
-        await self._revisions.revise(workflow.id, lambda release: _revised(release, fields), by)
+        await self._revisions.revise(workflow.id, lambda release: _revised(release, fields), by.name)
 
-    async def _of_foreign(self, workflow: Workflow, record: Fields, fields: Fields) -> None:
-        known = {name: value for name, value in record.items() if name != "updated_at"}
+    async def _of_foreign(self, workflow: Workflow, record: Fields | None, fields: Fields, by: Identity) -> bool:
+        """False when it was changed meanwhile, and nothing was done."""
+        if by.role is Role.WORKER:
+            fields = _told_by_worker(workflow, record, fields)
+        known = {name: value for name, value in (record or {}).items() if name != "updated_at"}
         going_back = _way_back(workflow, known, fields)
         if going_back is None:
-            await self._foreign.put_foreign(workflow.id, {**known, **fields})
+            merged = {**known, **fields}
         elif fields.get("workflow_error"):
             # A cancel by somebody who has seen an older state: that alone counts.
-            await self._foreign.put_foreign(workflow.id, {**known, "workflow_error": True})
+            merged = {**known, "workflow_error": True}
         else:
             raise _back(workflow, going_back)
+        return await self._foreign.put_foreign(workflow.id, merged, version=workflow.version, known=record)
+
+
+def _require_person(workflow: Workflow, by: Identity, deed: str) -> None:
+    if by.role not in LADDER:
+        raise NotAllowed(
+            f'workflow {workflow.id} is not run by an orchestrator elsewhere, so "{by.name}", with the role '
+            f"{by.role}, may not {deed}; that needs the role {Role.OPERATOR}"
+        )
+
+
+def _told_by_worker(workflow: Workflow, record: Fields | None, fields: Fields) -> Fields:
+    """What counts of a worker's save: its lines of the log. Builders of the original send the whole row with it.
+
+    Raises NotAllowed when the save says more than a worker has to say.
+    """
+    if record is None:
+        raise NotAllowed(
+            f"workflow {workflow.id} is recorded by no orchestrator elsewhere, and a worker does not begin a "
+            f"record; orchestrators need a client with the role {Role.ORCHESTRATOR}"
+        )
+    for name in ("workflow_error", "workflow_completed"):
+        if fields.get(name) and not record.get(name):
+            raise NotAllowed(f"workflow {workflow.id}: a worker does not set {name}; it answers its orchestrator")
+    return {name: value for name, value in fields.items() if name == "event_log"}
 
 
 def _tells_of_a_run(fields: Fields) -> bool:

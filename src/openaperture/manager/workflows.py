@@ -10,11 +10,11 @@ from pydantic import AfterValidator
 
 from openaperture.domain.errors import BadInput, WrongState
 from openaperture.domain.workflow import State, Workflow
-from openaperture.manager.access import name_of
+from openaperture.manager.access import known_identity_of, name_of
 from openaperture.manager.answers import HEADERS, answer, done
 from openaperture.manager.follow import MAX_WAIT_SECONDS, Follower, Span
 from openaperture.manager.foreign_views import as_recorded
-from openaperture.manager.idempotency import new_workflow_id
+from openaperture.manager.idempotency import id_from_key
 from openaperture.manager.overrides import overridden
 from openaperture.manager.parts import Parts
 from openaperture.manager.plans import check_plan
@@ -51,7 +51,7 @@ class WorkflowRoutes:
         self._records = parts.records
         self._revisions = parts.revisions
         self._foreign = parts.foreign
-        self._updates = Updates(parts.verbs, parts.revisions, parts.foreign)
+        self._updates = Updates(parts, follower)
         self._follower = follower
         self._presenter = presenter
         self._streams = streams
@@ -156,7 +156,7 @@ class WorkflowRoutes:
     async def create(self, request: Request, body: CreateBody) -> Response:
         release = body.release()
         check_plan(release, self._verbs.kinds)
-        chosen = body.id or new_workflow_id(request)
+        chosen = body.id or id_from_key(request)
         workflow_id = await self._verbs.create(chosen, release, by=name_of(request))
         return done(201, f"/workflows/{workflow_id}")
 
@@ -172,7 +172,7 @@ class WorkflowRoutes:
         return done(202, f"/workflows/{workflow_id}")
 
     async def update(self, request: Request, workflow_id: str, body: UpdateBody) -> Response:
-        await self._updates.put(await self._follower.get_workflow(workflow_id), body.fields(), name_of(request))
+        await self._updates.put(workflow_id, body.fields(), known_identity_of(request))
         return done(204, f"/workflows/{workflow_id}")
 
     async def delete(self, workflow_id: str) -> Response:

@@ -21,6 +21,8 @@ WARNINGS = frozenset(
         "answer.unsent",
         "approval.rejected",
         "approval.voided",
+        "attempt.abandoned",
+        "attempt.ended_late",
         "attempt.voided",
         "broker.blocked",
         "broker.disconnected",

@@ -26,6 +26,7 @@ class SqlAccess:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._insert = postgresql.insert if database.dialect == "postgresql" else sqlite.insert
 
     # ------------------------------------------------------------------------------------ clients
 
@@ -39,8 +40,7 @@ class SqlAccess:
             "created_by": client.created_by,
             "disabled_at": client.disabled_at,
         }
-        dialect = postgresql if self._database.dialect == "postgresql" else sqlite
-        add = dialect.insert(clients).values(row).on_conflict_do_nothing().returning(clients.c.id)
+        add = self._insert(clients).values(row).on_conflict_do_nothing().returning(clients.c.id)
         return await self._database.write(lambda connection: connection.execute(add).one_or_none() is not None)
 
     async def find_client(self, client_id: str) -> Client | None:
@@ -61,7 +61,7 @@ class SqlAccess:
 
     # ------------------------------------------------------------------------------------- tokens
 
-    async def add_token(self, token: Token) -> None:
+    async def add_token(self, token: Token) -> bool:
         row = {
             "id": token.id,
             "text_hash": token.text_hash,
@@ -77,7 +77,8 @@ class SqlAccess:
             "used_at": token.used_at,
             "revoked_at": token.revoked_at,
         }
-        await self._database.write(lambda connection: connection.execute(insert(tokens), row))
+        add = self._insert(tokens).values(row).on_conflict_do_nothing().returning(tokens.c.id)
+        return await self._database.write(lambda connection: connection.execute(add).one_or_none() is not None)
 
     async def find_token(self, token_id: str) -> Token | None:
         of_client = tokens.outerjoin(clients, clients.c.id == tokens.c.client_id)

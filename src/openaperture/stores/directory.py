@@ -55,6 +55,7 @@ _LISTED: Mapping[Listing, _Listed] = {
     ),
     Listing.CONNECTION: _Listed(
         table=t.broker_connections,
+        key=("made_as",),
         references={"messaging_broker_id": _Reference(to=Listing.BROKER, owned=True)},
     ),
     Listing.RESTRICTION: _Listed(
@@ -75,8 +76,12 @@ _LISTED: Mapping[Listing, _Listed] = {
         key=("messaging_exchange_id", "hostname"),
         references={"messaging_exchange_id": _Reference(to=Listing.EXCHANGE, owned=True)},
     ),
-    Listing.SYSTEM_EVENT: _Listed(table=t.system_events),
+    Listing.SYSTEM_EVENT: _Listed(table=t.system_events, key=("made_as",)),
 }
+
+
+_SHOWN_AS = {"token_key": "etcd_token", "made_as": "Idempotency-Key"}
+"""Columns that those who send an entry know by another name."""
 
 
 class SqlDirectory:
@@ -156,7 +161,7 @@ class SqlDirectory:
             return await self._database.write(work)
         except Rejected as exc:
             if exc.duplicate_in is not None:
-                key = " and ".join(_LISTED[listing].key).replace("token_key", "etcd_token")
+                key = " and ".join(_SHOWN_AS.get(name, name) for name in _LISTED[listing].key)
                 raise Taken(f"there is a {listing} with this {key} already; change it, or choose another") from exc
             raise BadInput(
                 f"the database cannot store this {listing}: a value is not one that it can hold"

@@ -7,14 +7,16 @@ The order in which it is safe, and why:
   2. the commands of the decisions: ask, keep, free
   3. every lock of those names that nobody holds goes to the first in its queue
 
-A workflow asks for all its locks in one transaction, so of two workflows one is before the other in every
-queue that both stand in: no two can wait for each other.
+The order of a queue is that of the ids of its claims, which the database counts up while those rows are locked.
+A workflow asks for all its locks in one transaction, so of two workflows that share a queue all claims of one have
+lower ids than all claims of the other: they stand in the same order in every queue, and no two can wait for each
+other. A clock has no say in that: `asked_at` is only shown.
 """
 
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, assert_never
 
-from sqlalchemy import Connection, and_, delete, exists, or_, select, text, update
+from sqlalchemy import Connection, and_, delete, exists, insert, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from openaperture.database.tables import HOLDING, lock_claims, locks, workflows
@@ -29,6 +31,7 @@ TAKE_UP_SECONDS = 300.0
 """How long a workflow that was given a lock may take to hear of it. After that the next one gets it."""
 
 _claim = lock_claims.c
+_earlier = lock_claims.alias("earlier")
 _holding = text(HOLDING)
 _asking = or_(_holding, _claim.state == "waiting")
 
@@ -72,7 +75,7 @@ class LockQueues:
 
     def _ask(self, connection: Connection, workflow_id: str, name: str, when_locked: WhenLocked) -> None:
         others = and_(_claim.name == name, _claim.workflow_id != workflow_id)
-        first = select(_claim.workflow_id).where(others, _asking).order_by(_claim.asked_at, _claim.id).limit(1)
+        first = select(_claim.workflow_id).where(others, _asking).order_by(_claim.id).limit(1)
         taken_by = connection.scalar(first)
         claim = self._insert(lock_claims).values(
             name=name,
@@ -96,7 +99,7 @@ class LockQueues:
             if connection.scalar(select(exists().where(_claim.name == name, _holding))):
                 continue
             queue = select(_claim.id).where(_claim.name == name, _claim.state == "waiting")
-            first = connection.scalar(queue.order_by(_claim.asked_at, _claim.id).limit(1))
+            first = connection.scalar(queue.order_by(_claim.id).limit(1))
             if first is not None:
                 counted = update(locks).where(locks.c.name == name).values(token=locks.c.token + 1)
                 token = connection.scalar(counted.returning(locks.c.token))
@@ -134,10 +137,33 @@ class LockQueues:
         alive = select(workflows.c.id).where(workflows.c.state.not_in([state.value for state in TERMINAL]))
         dead = delete(lock_claims).where(_claim.workflow_id.not_in(alive), _claim.kept.is_(None))
         changed = connection.execute(dead).rowcount
-        late = update(lock_claims).where(_claim.workflow_id.in_(self._silent()), _claim.state == "granted")
-        back = late.values(state="waiting", token=None, granted_at=None, lease_until=None)
-        changed += connection.execute(back.values(asked_at=self._moment.now())).rowcount
+        changed += self._put_back_silent(connection) + self._take_from_overtakers(connection)
         return changed + self.grant(connection, queued)
+
+    def _put_back_silent(self, connection: Connection) -> int:
+        """To the end of its queues goes who did not take up what it was given: it asks again, under new ids."""
+        late = delete(lock_claims).where(_claim.workflow_id.in_(self._silent()), _claim.state == "granted")
+        rows = connection.execute(late.returning(_claim.id, _claim.name, _claim.workflow_id, _claim.when_locked))
+        again = [
+            {"name": row.name, "workflow_id": row.workflow_id, "when_locked": row.when_locked}
+            for row in sorted(rows, key=lambda row: row.id)
+        ]
+        for claim in again:
+            connection.execute(insert(lock_claims).values(**claim, state="waiting", asked_at=self._moment.now()))
+        return len(again)
+
+    def _take_from_overtakers(self, connection: Connection) -> int:
+        """Whoever was given a lock before its turn, and waits for another one, might do so for ever.
+
+        That cannot come about here. Versions that went by the clock may have left it, and it does no harm: a
+        workflow that still waits for a lock does not know of the others.
+        """
+        waiting = select(_claim.workflow_id).where(_claim.state == "waiting")
+        earlier = and_(_earlier.c.name == _claim.name, _earlier.c.id < _claim.id)
+        passed_over = exists().where(earlier, _earlier.c.state == "waiting")
+        early = update(lock_claims).where(_claim.state == "granted", _claim.workflow_id.in_(waiting), passed_over)
+        back = early.values(state="waiting", token=None, granted_at=None, lease_until=None)
+        return connection.execute(back).rowcount
 
     def _silent(self) -> Any:
         """Workflows that have had all their locks for long enough, and did not hear of it.

@@ -85,7 +85,7 @@ class SqlRecords:
 
     async def list_locks(self, names: Collection[str] | None = None) -> list[LockClaim]:
         # The holder first, and then who is next.
-        order = (lock_claims.c.name, case((text(HOLDING), 0), else_=1), lock_claims.c.asked_at, lock_claims.c.id)
+        order = (lock_claims.c.name, case((text(HOLDING), 0), else_=1), lock_claims.c.id)
         query = select(lock_claims).order_by(*order)
         if names is not None:
             query = query.where(lock_claims.c.name.in_(list(names)))

@@ -10,7 +10,17 @@ from sqlalchemy import Connection
 from openaperture.database import Database
 from openaperture.database.errors import Rejected
 from openaperture.domain.workflow import Workflow
-from openaperture.ports import Change, CommitOutcome, Deferred, Loaded, LockNews, Observer, OutboxRow, record_id
+from openaperture.ports import (
+    Change,
+    CommitOutcome,
+    Deferred,
+    Due,
+    Loaded,
+    LockNews,
+    Observer,
+    OutboxRow,
+    record_id,
+)
 from openaperture.stores.commit import Rows, commit, rows_of
 from openaperture.stores.moment import Moment, process_time
 from openaperture.stores.records import SqlRecords
@@ -134,14 +144,16 @@ class SqlStore(SqlRecords):
 
     # ------------------------------------------------------------------------- timers and care
 
-    async def list_due(self, limit: int) -> list[str]:
+    async def list_due(self, limit: int, *, after: Due | None = None) -> list[Due]:
         # An unreadable workflow stays due: without this it would be woken in vain twice a second.
         passed_over = self._unreadable.copy()
-        parameters = {"limit": limit + len(passed_over)}
-        found = await self._database.read(
-            lambda connection: connection.scalars(self._statements.due, parameters).all()
-        )
-        return [workflow_id for workflow_id in found if workflow_id not in passed_over][:limit]
+        parameters: dict[str, Any] = {"limit": limit + len(passed_over)}
+        statement = self._statements.due
+        if after is not None:
+            parameters |= {"after_wake_at": after.wake_at, "after_id": after.workflow_id}
+            statement = self._statements.due_after
+        found = await self._database.read(lambda connection: connection.execute(statement, parameters).all())
+        return [Due(wake_at=row.wake_at, workflow_id=row.id) for row in found if row.id not in passed_over][:limit]
 
     async def list_stranded(self, limit: int) -> list[str]:
         found = await self._database.read(

@@ -70,11 +70,16 @@ class Statements:
         self._build_load()
         self._build_commit()
         self._build_outbox()
+        wake_at, after_wake_at = workflows.c.wake_at, bindparam("after_wake_at", type_=workflows.c.wake_at.type)
         self.due = (
-            select(workflows.c.id)
-            .where(workflows.c.wake_at <= now)
-            .order_by(workflows.c.wake_at)
+            select(workflows.c.id, wake_at)
+            .where(wake_at <= now)
+            .order_by(wake_at, workflows.c.id)
             .limit(bindparam("limit"))
+        )
+        # Not as a comparison of pairs: the index is on `wake_at` alone.
+        self.due_after = self.due.where(
+            wake_at >= after_wake_at, (wake_at > after_wake_at) | (workflows.c.id > bindparam("after_id"))
         )
         self.stranded = (
             select(workflows.c.id)

@@ -6,11 +6,13 @@
 
 An answer can stop the handler at any time: `cancel` (then it is reported as failed) or `void` (the attempt
 is somebody else's by now: nothing more is said). A stop of the worker interrupts it; what that means is for
-the orchestrator to judge.
+the orchestrator to judge. A thread may go on though it was told to stop: that is reported as an interruption,
+too, for what the milestone has done, or is still to do, is not known.
 """
 
 import asyncio
 import inspect
+import math
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
@@ -57,7 +59,7 @@ MAX_OUTPUT_CHARACTERS = 4_096
 MAX_NAME_CHARACTERS = 64
 MAX_MESSAGE_CHARACTERS = 8_000
 STOP_SECONDS = 10.0
-"""How long a handler in a thread may take to notice that it has to stop."""
+"""How long a handler in a thread may take to notice that it has to stop, before its run is reported without it."""
 
 
 class Stop(Enum):
@@ -95,11 +97,11 @@ class Run:
         """`spawn` starts a task that the worker owns."""
         self.request = request
         self.began = False
-        self.over = asyncio.Event()
-        """Set when its handler has ended and was reported."""
+        self._loop = asyncio.get_running_loop()
+        self.over: asyncio.Future[None] = self._loop.create_future()
+        """Done when it was reported and its handler has ended, or this worker ends."""
         self.beat_at = 0.0
         """When the next heartbeat is due, by the clock of the loop."""
-        self._loop = asyncio.get_running_loop()
         self._worker = worker
         self._post = post
         self._answers = answers
@@ -110,6 +112,13 @@ class Run:
         self._stop_reason = ""
         self._task: asyncio.Task[Any] | None = None
         self._thread: asyncio.Future[Returned] | None = None
+        self._told: asyncio.Future[None] = self._loop.create_future()
+        """Done when it has to stop."""
+        self._overdue: asyncio.Future[None] = self._loop.create_future()
+        """Done when its thread had its time to stop."""
+        self._left: asyncio.Future[Returned] | None = None
+        """Its thread, if it went on after that."""
+        self._drained: asyncio.Future[None] = self._loop.create_future()
         self._sequence = 0
         self._teller: asyncio.Task[None] | None = None
         self.context = Context(request, on_news=self._on_news)
@@ -151,14 +160,38 @@ class Run:
         """
         self._task = asyncio.current_task()
         self.beat_at = self._loop.time() + self.request.heartbeat_seconds / 3
-        outcome = await self._outcome(handler)
+        outcome = await self._outcome(self._call(handler))
         self._task = None
-        if self._stop is Stop.VOID:
-            self._observer.emit("attempt.voided", **self._labels, reason=self._stop_reason)
+        if self._is_void():
             return None
         await self._say_last_words()
         await self.report(outcome)
         return outcome
+
+    async def outlast(self) -> Outcome | None:
+        """How a thread ended that was reported before it did; None without one, or when this worker ends first."""
+        if self._left is None:
+            return None
+        # Its attempt is over, and takes no more of them.
+        self.beat_at = math.inf
+        await _first_of(self._left, self._drained)
+        if not self._left.done():
+            return None
+        outcome = await self._outcome(self._left)
+        word = "completed" if outcome.done else "failed"
+        self._observer.emit("attempt.ended_late", **self._labels, outcome=word)
+        return outcome
+
+    async def wait_for(self, other: "Run") -> None:
+        """Return when that one is over, or when this one has to stop."""
+        await _first_of(other.over, self._told)
+
+    async def report_unbegun(self) -> None:
+        """Report that it has to stop while an earlier run of the milestone goes on."""
+        if not self._is_void():
+            reason = self._stop_reason or "its worker stops"
+            text = f"{reason}; an earlier run of it goes on in this worker though it was told to stop"
+            await self.report(self._failed(text, goes_on=True))
 
     async def report(self, outcome: Outcome) -> None:
         """Return when the broker has it. An attempt that was adopted meanwhile is reported too."""
@@ -183,18 +216,26 @@ class Run:
         first = self._stop is None
         if first or why is Stop.VOID:
             self._stop, self._stop_reason = why, reason
+        if why is Stop.DRAINED:
+            _settle(self._drained)
         if not first:
             return
+        _settle(self._told)
         self.context.cancel()
         if self._thread is not None:
-            # A thread cannot be ended from outside: it is asked, and after a while not waited for.
-            self._loop.call_later(STOP_SECONDS, self._abandon_thread)
+            # A thread cannot be ended from outside: it is asked, and after a while reported as going on.
+            self._loop.call_later(STOP_SECONDS, _settle, self._overdue)
         elif self._task is not None:
             self._task.cancel()
 
     @property
     def is_stopping(self) -> bool:
         return self._stop is not None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether its handler is at work in a thread, whatever was reported of it."""
+        return self._thread is not None and not self._thread.done()
 
     async def beat(self) -> None:
         """Tell that it is still running, and what the repository declared for it."""
@@ -208,14 +249,15 @@ class Run:
         )
         await self._post.send_once(self.request, heartbeat)
 
-    async def _outcome(self, handler: Handler) -> Outcome:
+    async def _outcome(self, returned: Awaitable[Returned]) -> Outcome:
         try:
-            return self._completed(await self._call(handler) or {})
+            return self._completed(await returned or {})
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or not task.cancelling():
                 return self._failed("its handler was cancelled from within")
-            if self._stop is None:
+            if self._stop is None or self._thread is not None:
+                # The process is forced to end. To stop a thread nothing is cancelled.
                 raise
             task.uncancel()
             return self._failed(f"stopped: {self._stop_reason}")
@@ -237,12 +279,18 @@ class Run:
         if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__):
             return await cast("Awaitable[Returned]", handler(self.context))
         self._thread = _in_thread(partial(cast("Callable[[Context], Returned]", handler), self.context))
-        return await self._thread
+        await _first_of(self._thread, self._overdue)
+        if not self._thread.done():
+            self._left = self._thread
+            self._observer.emit("attempt.abandoned", **self._labels, reason=self._stop_reason)
+            raise MilestoneFailed(f"told to stop ({self._stop_reason}), but its handler goes on")
+        return self._thread.result()
 
-    def _abandon_thread(self) -> None:
-        if self._thread is not None and not self._thread.done():
-            problem = f"told to stop ({self._stop_reason}), but its handler goes on"
-            self._thread.set_exception(MilestoneFailed(problem))
+    def _is_void(self) -> bool:
+        """Whether nothing may be said of it any more."""
+        if self._stop is Stop.VOID:
+            self._observer.emit("attempt.voided", **self._labels, reason=self._stop_reason)
+        return self._stop is Stop.VOID
 
     def _completed(self, returned: Mapping[str, str]) -> Outcome:
         outputs = {**self.context.outputs, **returned}
@@ -259,9 +307,9 @@ class Run:
             return self._failed(f"it was done, but its result cannot be told: {exc}")
         return Outcome(done=True, fields=fields)
 
-    def _failed(self, message: str, kind: FailureKind = FailureKind.CRASHED) -> Outcome:
+    def _failed(self, message: str, kind: FailureKind = FailureKind.CRASHED, *, goes_on: bool = False) -> Outcome:
         text = sendable(message, MAX_MESSAGE_CHARACTERS) or "it gave no reason"
-        interrupted = self._stop is Stop.DRAINED
+        interrupted = goes_on or self.goes_on or self._stop is Stop.DRAINED
         return Outcome(done=False, fields={"message": text, "interrupted": interrupted, "kind": kind})
 
     # ------------------------------------------------------------------------------- while it runs
@@ -348,6 +396,8 @@ def _in_thread(work: Callable[[], Returned]) -> "asyncio.Future[Returned]":
             done.set_result(returned)
         else:
             done.set_exception(error)
+            # Whoever waits still gets it; it is nothing to complain of when nobody waits any more.
+            done.exception()
 
     def body() -> None:
         returned: Returned = None
@@ -363,3 +413,13 @@ def _in_thread(work: Callable[[], Returned]) -> "asyncio.Future[Returned]":
 
     threading.Thread(target=body, name="milestone", daemon=True).start()
     return done
+
+
+async def _first_of(*futures: "asyncio.Future[Any]") -> None:
+    """Return when one is done. The others go on, also when whoever waits is cancelled."""
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _settle(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)

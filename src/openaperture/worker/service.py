@@ -9,8 +9,9 @@ What happens to one request, and what a crash at each point leaves:
   report    sent until the broker has it                          crash: the lease ends, as above
 
 The same attempt twice is acked and dropped. Another attempt of a milestone that runs here (the orchestrator
-lost sight of us) is adopted by the run; of one that was done here, it is answered with the same result. So an
-effect happens once per worker process, however often it is asked for.
+lost sight of us) is adopted by the run; of one that was done here, it is answered with the same result; of one
+that was told to stop and goes on, it waits, with heartbeats, until that has ended. So an effect happens once per
+worker process, however often it is asked for.
 """
 
 import asyncio
@@ -65,6 +66,8 @@ class Service:
         """By attempt token."""
         self._running: dict[str, Run] = {}
         """By idempotency key."""
+        self._waiting: set[Run] = set()
+        """Claimed, and behind a run of the same milestone that is to stop and has not."""
         self._handled: OrderedDict[str, None] = OrderedDict()
         """Attempt tokens that were claimed here."""
         self._done: OrderedDict[str, Outcome] = OrderedDict()
@@ -187,40 +190,66 @@ class Service:
         key = run.request.idempotency_key
         _remember(self._handled, run.request.attempt_token, None)
         # First, because one that is waited for may have come to its result after all.
-        running = await self._find_running(key)
+        running = await self._find_running(run, intake, delivery)
         if (done := self._done.get(key)) is not None:
             await run.report(done)
-            await intake.consumer.ack([delivery])
+        elif running is not None and running.is_stopping:
+            await run.report_unbegun()
         elif running is not None:
             run.close()
             running.adopt(run.request)
-            await intake.consumer.ack([delivery])
         elif self._draining:
             await run.release()
-            await intake.consumer.ack([delivery])
         else:
             await self._execute(run, intake, delivery)
+        if not run.began:
+            await intake.consumer.ack([delivery])
 
     async def _execute(self, run: Run, intake: Intake, delivery: Delivery) -> None:
+        """From its beginning until nothing of it goes on here.
+
+        A thread that goes on keeps its slot, not only its key: handlers of a worker with one slot need not get
+        on with each other, and threads that nobody counts would wear the machine out. One that hangs for ever is
+        told of (`attempt.abandoned`), and a stop of the worker does not wait for it longer than for any other.
+        """
         key = run.request.idempotency_key
         self._running[key] = run
         try:
+            await self._take(run, intake, delivery)
+            outcome = await run.execute(self._find_handler(run.request.attempt.milestone))
+            outcome = await run.outlast() or outcome
+        finally:
+            del self._running[key]
+            run.over.set_result(None)
+        if outcome is not None and outcome.done:
+            _remember(self._done, key, outcome)
+
+    async def _find_running(self, run: Run, intake: Intake, delivery: Delivery) -> Run | None:
+        """The other run of its milestone. One that is to stop is waited for: two never run.
+
+        It is given up when this one has to stop, too, or when a thread goes on as long as this worker does.
+        """
+        other = self._running.get(run.request.idempotency_key)
+        while other is not None and other.is_stopping:
+            self._waiting.add(run)
+            try:
+                # That may take as long as a run, for which no delivery is held.
+                await self._take(run, intake, delivery)
+                await run.wait_for(other)
+            finally:
+                self._waiting.discard(run)
+            if other.goes_on or not other.over.done():
+                return other
+            other = self._running.get(run.request.idempotency_key)
+        return other
+
+    async def _take(self, run: Run, intake: Intake, delivery: Delivery) -> None:
+        """Ack the request of what is from now on running, or waiting to."""
+        if not run.began:
             await intake.before_ack()
             self._slots.begin()
             run.began = True
             await intake.consumer.ack([delivery])
-            outcome = await run.execute(self._find_handler(run.request.attempt.milestone))
-        finally:
-            del self._running[key]
-            run.over.set()
-        if outcome is not None and outcome.done:
-            _remember(self._done, key, outcome)
-
-    async def _find_running(self, key: str) -> Run | None:
-        """The run of this milestone that can go on. One that is being stopped is waited for: two never run."""
-        while (running := self._running.get(key)) is not None and running.is_stopping:
-            await running.over.wait()
-        return running
 
     # ---------------------------------------------------------------------------------------- pieces
 
@@ -228,7 +257,7 @@ class Service:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(BEAT_SECONDS)
-            for run in [run for run in self._running.values() if run.beat_at <= loop.time()]:
+            for run in [run for run in (*self._running.values(), *self._waiting) if run.beat_at <= loop.time()]:
                 self._spawn(run.beat())
 
     async def _subscribe_all(self) -> list[Consumer]:

@@ -25,6 +25,10 @@ class Worker:
 
     A coroutine must not block: while it does, no heartbeat goes out, and after a minute the attempt counts
     as lost. Blocking work belongs in a plain function.
+
+    A coroutine that has to stop is cancelled. A thread cannot be ended from outside: the function has to look at
+    `context.cancelled`, or wait with `context.wait_cancelled`. One that goes on is reported as interrupted after
+    ten seconds, and keeps its slot until it ends.
     """
 
     def __init__(

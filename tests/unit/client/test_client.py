@@ -212,6 +212,19 @@ async def test_a_verb_whose_outcome_is_unknown_is_repeated_with_its_key() -> Non
     assert keys == [keys[0]] * 3 != [[]] * 3
 
 
+async def test_a_verb_that_is_still_being_done_is_asked_for_again() -> None:
+    busy = http(409, b'{"error": {"code": "in_progress", "message": "still being done"}}')
+    judged = http(409, b'{"error": {"code": "wrong_state", "message": "it has ended"}}')
+    async with impostor(busy, judged) as there, ManagerClient(there.url, TOKEN) as client:
+        with pytest.raises(WrongState, match="it has ended"):
+            await client.cancel("41f")
+    assert len(there.requests) == 2
+    async with impostor(busy) as there, ManagerClient(there.url, TOKEN) as client:
+        with pytest.raises(ManagerUnavailable, match="still being done"):
+            await client.cancel("41f")
+    assert len(there.requests) == 3
+
+
 async def test_a_redirect_never_carries_the_token_elsewhere() -> None:
     async with impostor(http(200, SUMMARY)) as elsewhere:
         moved = http(307, b"", f"location: {elsewhere.url}/workflows")

@@ -278,7 +278,7 @@ def test_a_cancelled_build_whose_worker_stays_silent_does_not() -> None:
 def test_a_person_takes_a_lock_away_and_the_workflow_goes_on() -> None:
     run = locked("deploy")
     run.tell(e.LocksGranted(tokens={PROD: 1}))
-    decision = run.tell(e.LockForced(name=PROD, by="eve", reason="it hangs"))
+    decision = run.tell(e.LockForced(name=PROD, by="eve", reason="it hangs", force=True))
     assert decision.locks == (FreeLocks(names=(PROD,)),)
     assert (run.state, run.asked) == (State.RUNNING, ["deploy"])
     assert run.complete("deploy").locks == ()
@@ -350,7 +350,7 @@ def test_what_cannot_be_repeated_so_says_why(repeat: Repeat, milestone: str, why
 
 def test_only_what_has_ended_can_be_repeated_and_only_a_failure_retried() -> None:
     run = Machine("build")
-    with pytest.raises(WrongState, match="once it has ended"):
+    with pytest.raises(WrongState, match="has to end before it is repeated"):
         successor_of(run.workflow, Repeat.AGAIN, "new", "eve")
     run.complete("build")
     with pytest.raises(WrongState, match='"openaperture again w"'):

@@ -276,7 +276,7 @@ def test_a_milestone_that_runs_too_long_is_stopped_and_then_has_failed() -> None
     decision = too_long("deploy")
     assert decision.workflow.state is State.RUNNING
     assert [(a.reply_to, a.verdict) for a in decision.answers] == [("ann.answers", "cancel")]
-    stopped = e.MilestoneFailed(key=FIRST, worker="ann", message="stopped", interrupted=True)
+    stopped = e.MilestoneFailed(key=FIRST, worker="ann", message="stopped")
     ended = answered(decision.workflow, stopped, after(105))
     assert ended.workflow.state is State.FAILED
     assert "ran longer than 100 s" in ended.workflow.reason

@@ -12,8 +12,9 @@ from tests.unit.manager.place import TOKEN
 class OldClient:
     """What `OpenAperture.ManagerApi.Resource` puts on the wire."""
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: FastAPI, token: str = TOKEN) -> None:
         self._transport = httpx.ASGITransport(app=app)
+        self._token = token
 
     async def ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
         content = b"" if body is None else json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
@@ -21,7 +22,7 @@ class OldClient:
             ("Content-Type", "application/json"),
             ("Accept", "application/json"),
             ("User-Agent", "openaperture-manager-api"),
-            ("Authorization", f"Bearer access_token={TOKEN}"),
+            ("Authorization", f"Bearer access_token={self._token}"),
             ("Content-Length", str(len(content))),
         ]
         request = httpx.Request(method, f"http://manager{path}", headers=headers, content=content)

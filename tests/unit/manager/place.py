@@ -35,7 +35,7 @@ from openaperture.stores.foreign import SqlForeign
 from openaperture.stores.request_keys import SqlRequestKeys
 from openaperture.stores.sql import SqlStore
 from openaperture.stores.traffic import SqlTraffic
-from tests.contract.stores import Told, opened
+from tests.contract.stores import Opened, Told, opened
 
 TOKEN = "a-token-of-the-tests"
 RELEASE = {"source_repo": "acme/shop", "source_repo_git_ref": "v1", "milestones": ["build", "deploy"]}
@@ -131,52 +131,61 @@ def key(position: int = 0, number: int = 1) -> AttemptKey:
 
 @asynccontextmanager
 async def opened_manager(folder: Path, **access_options: Any) -> AsyncGenerator[Place]:
-    async with opened(f"sqlite:///{folder / 'manager.db'}") as database:
-        store = database.store()
-        directory = SqlDirectory(database.database)
-        kinds = table_of()
-        identity = Identity(callback=Address(routing_key="callbacks"))
-        requests = RequestBuilder(identity, TokenMint("key"), kinds, json_codec.encode, terms.encode_workflow)
-        decider = Decider(store, OutboxWriter(requests), kinds, database.told)
-        clock = StepClock()
-        access = SqlAccess(database.database)
-        gate = Gate(
-            store=access,
-            local_token=TOKEN,
-            login_key=lambda: store.get_or_create_setting("login_key", "a-key-of-the-tests"),
-            now=clock.now,
-            monotonic=clock.monotonic,
-            **access_options,
+    async with (
+        opened(f"sqlite:///{folder / 'manager.db'}") as database,
+        manager_over(database, **access_options) as place,
+    ):
+        yield place
+
+
+@asynccontextmanager
+async def manager_over(database: Opened, **access_options: Any) -> AsyncGenerator[Place]:
+    """One of any number of Managers over this database."""
+    store = database.store()
+    directory = SqlDirectory(database.database)
+    kinds = table_of()
+    identity = Identity(callback=Address(routing_key="callbacks"))
+    requests = RequestBuilder(identity, TokenMint("key"), kinds, json_codec.encode, terms.encode_workflow)
+    decider = Decider(store, OutboxWriter(requests), kinds, database.told)
+    clock = StepClock()
+    access = SqlAccess(database.database)
+    gate = Gate(
+        store=access,
+        local_token=TOKEN,
+        login_key=lambda: store.get_or_create_setting("login_key", "a-key-of-the-tests"),
+        now=clock.now,
+        monotonic=clock.monotonic,
+        **access_options,
+    )
+    app = create_app(
+        Parts(
+            verbs=Verbs(decider, store, kinds),
+            revisions=Revisions(store),
+            records=store,
+            directory=directory,
+            foreign=SqlForeign(database.database),
+            request_keys=SqlRequestKeys(database.database),
+            feed=SqlFeed(database.database),
+            traffic=SqlTraffic(database.database),
+        ),
+        gate=gate,
+        version="1.2.3",
+        observer=database.told,
+    )
+    transport = httpx.ASGITransport(app=app)
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    async with (
+        httpx.AsyncClient(transport=transport, base_url="http://manager", headers=headers) as http,
+        ManagerClient("http://manager", TOKEN, transport=transport) as client,
+    ):
+        yield Place(
+            app=app,
+            store=store,
+            directory=directory,
+            access=access,
+            clock=clock,
+            decider=decider,
+            told=database.told,
+            http=http,
+            client=client,
         )
-        app = create_app(
-            Parts(
-                verbs=Verbs(decider, store, kinds),
-                revisions=Revisions(store),
-                records=store,
-                directory=directory,
-                foreign=SqlForeign(database.database),
-                request_keys=SqlRequestKeys(database.database),
-                feed=SqlFeed(database.database),
-                traffic=SqlTraffic(database.database),
-            ),
-            gate=gate,
-            version="1.2.3",
-            observer=database.told,
-        )
-        transport = httpx.ASGITransport(app=app)
-        headers = {"authorization": f"Bearer {TOKEN}"}
-        async with (
-            httpx.AsyncClient(transport=transport, base_url="http://manager", headers=headers) as http,
-            ManagerClient("http://manager", TOKEN, transport=transport) as client,
-        ):
-            yield Place(
-                app=app,
-                store=store,
-                directory=directory,
-                access=access,
-                clock=clock,
-                decider=decider,
-                told=database.told,
-                http=http,
-                client=client,
-            )

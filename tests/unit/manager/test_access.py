@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from openaperture.client import ManagerClient
 from openaperture.domain.access import Identity, Role
 from openaperture.domain.errors import AccessRefused
+from openaperture.manager.access import FAILURES_PER_ADDRESS
 from openaperture.manager.policy import POLICIES, Policies, Policy
 from tests.unit.manager.people import (
     ORIGIN,
@@ -23,8 +24,8 @@ from tests.unit.manager.people import (
 )
 from tests.unit.manager.place import TOKEN, Place
 
-EVERYBODY = "none viewer operator admin worker"
-EVERYBODY_KNOWN = "viewer operator admin worker"
+EVERYBODY = "none viewer operator admin worker orchestrator"
+EVERYBODY_KNOWN = "viewer operator admin worker orchestrator"
 VIEWERS = "viewer operator admin"
 ALLOWED = {
     "GET /status": EVERYBODY,
@@ -40,7 +41,7 @@ ALLOWED = {
     "GET /workflows": VIEWERS,
     "POST /workflows": "operator admin",
     "GET /workflows/{workflow_id}": EVERYBODY_KNOWN,
-    "PUT /workflows/{workflow_id}": "operator admin worker",
+    "PUT /workflows/{workflow_id}": "operator admin worker orchestrator",
     "DELETE /workflows/{workflow_id}": "admin",
     "POST /workflows/{workflow_id}/execute": "operator admin",
     "POST /workflows/{workflow_id}/cancel": "operator admin",
@@ -76,9 +77,9 @@ ALLOWED = {
     "DELETE /messaging/exchanges/{exchange_id}/brokers": "admin",
     "GET /messaging/exchanges/{exchange_id}/clusters": EVERYBODY_KNOWN,
     "GET /messaging/exchanges/{exchange_id}/modules": EVERYBODY_KNOWN,
-    "POST /messaging/exchanges/{exchange_id}/modules": "operator admin worker",
+    "POST /messaging/exchanges/{exchange_id}/modules": "operator admin worker orchestrator",
     "GET /messaging/exchanges/{exchange_id}/modules/{hostname}": EVERYBODY_KNOWN,
-    "DELETE /messaging/exchanges/{exchange_id}/modules/{hostname}": "operator admin worker",
+    "DELETE /messaging/exchanges/{exchange_id}/modules/{hostname}": "operator admin worker orchestrator",
     "GET /messaging/brokers": EVERYBODY_KNOWN,
     "POST /messaging/brokers": "admin",
     "GET /messaging/brokers/{broker_id}": EVERYBODY_KNOWN,
@@ -93,11 +94,11 @@ ALLOWED = {
     "PUT /clusters/{etcd_token}": "admin",
     "DELETE /clusters/{etcd_token}": "admin",
     "GET /system_events": EVERYBODY_KNOWN,
-    "POST /system_events": "operator admin worker",
+    "POST /system_events": "operator admin worker orchestrator",
     "GET /system_events/{event_id}": EVERYBODY_KNOWN,
 }
 """Written down a second time on purpose: who loosens a route has to say so twice."""
-ROLES = ("viewer", "operator", "admin", "worker")
+ROLES = ("viewer", "operator", "admin", "worker", "orchestrator")
 
 FOREIGN = [
     {},
@@ -271,6 +272,43 @@ async def test_who_shows_a_bad_bearer_is_not_taken_for_the_owner_of_the_cookie(p
     assert_walked(await walked(place, headers), "none", 401)
 
 
+# ------------------------------------------------------------------------------------------ guessing
+
+
+async def test_who_shows_too_many_bad_bearers_has_to_wait_and_others_need_not(place: Place) -> None:
+    _, known = await make_token(place, name="ada", role="viewer")
+    _, fresh = await make_token(place, name="bob", role="viewer")
+    # From the same address as the guesses, such as behind a proxy that nobody named.
+    assert await status_of(place, "/workflows", **bearer(known)) == 200
+    guesses = [f"oap_{number:016x}_{'A' * 43}" for number in range(FAILURES_PER_ADDRESS)]
+    assert {await status_of(place, "/workflows", **bearer(guess)) for guess in guesses} == {401}
+    async with sending(place, **bearer("another")) as http:
+        refused = await http.get("/workflows")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "slow_down")
+    assert 0 < int(refused.headers["retry-after"]) <= 60
+    # Not even a right guess is told from a wrong one.
+    assert await status_of(place, "/workflows", **bearer(fresh)) == 429
+    for good in (known, TOKEN):
+        assert await status_of(place, "/workflows", **bearer(good)) == 200
+    assert await status_of(place, "/workflows", **await session_cookie(place)) == 200
+    assert await status_of(place, "/workflows") == 401
+    assert await status_of(place, "/status", **bearer("another")) == 200
+    transport = httpx.ASGITransport(app=place.app, client=("192.0.2.8", 4711))
+    async with httpx.AsyncClient(transport=transport, base_url=ORIGIN, headers=bearer(fresh)) as elsewhere:
+        assert (await elsewhere.get("/workflows")).status_code == 200
+    place.clock.seconds += 60
+    assert await status_of(place, "/workflows", **bearer("another")) == 401
+
+
+async def test_a_token_that_was_good_and_is_revoked_does_not_pass_a_bound(place: Place) -> None:
+    token_id, text = await make_token(place, name="ada", role="viewer")
+    assert await status_of(place, "/workflows", **bearer(text)) == 200
+    assert (await place.http.delete(f"/tokens/{token_id}")).status_code == 204
+    for _ in range(FAILURES_PER_ADDRESS + 1):
+        assert await status_of(place, "/workflows", **bearer(text)) == 401
+    assert await status_of(place, "/workflows", **bearer("another")) == 429
+
+
 # ------------------------------------------------------------------------------------------- tricks
 
 
@@ -345,12 +383,13 @@ def test_no_application_starts_with_a_route_that_has_no_policy() -> None:
         Policies(POLICIES).check(app.routes)
 
 
-def test_roles_are_ordered_and_the_worker_stands_beside_them() -> None:
+def test_roles_are_ordered_and_those_of_programs_stand_beside_them() -> None:
     covered = {(one, other) for one in Role for other in Role if one.covers(other)}
     same = {(role, role) for role in Role}
     admins = {(Role.ADMIN, role) for role in Role}
-    assert covered == same | admins | {(Role.OPERATOR, Role.VIEWER)}
-    assert not Policy(minimum=Role.VIEWER).allows(Identity(name="w", role=Role.WORKER))
+    assert covered == same | admins | {(Role.OPERATOR, Role.VIEWER), (Role.ORCHESTRATOR, Role.WORKER)}
+    for role in (Role.WORKER, Role.ORCHESTRATOR):
+        assert not Policy(minimum=Role.VIEWER).allows(Identity(name="w", role=role))
 
 
 # ------------------------------------------------------------------------------- headers and origin

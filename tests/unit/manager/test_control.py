@@ -216,7 +216,9 @@ async def test_a_lock_shows_who_has_it_and_can_be_taken_away(place: Place) -> No
     assert [place_of["workflow_id"] for place_of in lock["waiting"]] == [second]
     waits = (await place.http.get(f"/workflows/{second}/explain")).json()
     assert waits["code"] == "lock"
-    left = await post(place, f"/locks/{name}/release", {"reason": "its host burnt down"})
+    refused = await post(place, f"/locks/{name}/release", status=409)
+    assert "take the lock by force" in refused["error"]["message"]
+    left = await post(place, f"/locks/{name}/release", {"reason": "its host burnt down", "force": True})
     assert left["holder"]["workflow_id"] == second
     assert (
         'local takes away the lock "environment:prod/eu": its host burnt down'

@@ -142,7 +142,8 @@ async def test_a_broker_is_no_failover_of_itself(old: OldClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("role", "shown"), [("worker", "geheim"), ("admin", "geheim"), ("operator", None), ("viewer", None)]
+    ("role", "shown"),
+    [("worker", "geheim"), ("orchestrator", "geheim"), ("admin", "geheim"), ("operator", None), ("viewer", None)],
 )
 async def test_the_password_of_a_connection_is_for_who_connects_and_its_reading_is_recorded(
     place: Place, old: OldClient, role: str, shown: str | None

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from openaperture.domain.access import Role
 from openaperture.manager.claims import ClaimRules
+from openaperture.manager.login import CODES_PER_ADDRESS
 from openaperture.manager.oidc import REFETCH_SECONDS, OidcOptions, OidcProvider
 from tests.unit.manager.login_service import (
     CLIENT_ID,
@@ -280,6 +281,19 @@ async def test_without_a_login_service_the_routes_say_so(place: Place) -> None:
 
 
 # --------------------------------------------------------------------------------------- a terminal
+
+
+async def test_who_shows_too_many_bad_codes_has_to_wait(login_place: Place) -> None:
+    body = {"code": "guessed", "verifier": "v" * 43}
+    async with sending(login_place) as terminal:
+        for _ in range(CODES_PER_ADDRESS):
+            assert (await terminal.post("/login/token", json=body)).status_code == 403
+        refused = await terminal.post("/login/token", json=body)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "slow_down")
+        assert 0 < int(refused.headers["retry-after"]) <= 60
+        assert (await login_place.http.post("/login/token", json=body)).status_code == 403
+        login_place.clock.seconds += 60
+        assert (await terminal.post("/login/token", json=body)).status_code == 403
 
 
 async def test_a_terminal_gets_a_token_for_the_code_that_only_it_can_use(login_place: Place) -> None:

@@ -1,11 +1,16 @@
 """PUT and DELETE of a workflow, as orchestrators, workers and people of the original send them."""
 
+import asyncio
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from openaperture.domain import events as e
+from openaperture.ports import Fields
+from openaperture.stores.foreign import SqlForeign
 from tests.unit.manager.old_client import OldClient
+from tests.unit.manager.people import access_token, make_client
 from tests.unit.manager.place import WORKER, Place, key
 
 RUN: dict[str, Any] = {
@@ -51,6 +56,141 @@ async def put(old: OldClient, workflow_id: str, body: Any) -> int:
     else:
         assert set(response.json()) == {"error"}
     return response.status_code
+
+
+async def program(place: Place, role: str) -> OldClient:
+    """A program of the original that logged in with that role."""
+    return OldClient(place.app, await access_token(place, role, await make_client(place, role, role)))
+
+
+# ---------------------------------------------------------------------------------- what programs may
+
+
+@pytest.mark.parametrize("role", ["worker", "orchestrator"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"source_repo": "evil/repo", "milestones": ["deploy"]},
+        {"execute_options": {"force_build": True}},
+        {"workflow_error": True},
+        {"workflow_error": True, "source_repo": "evil/repo"},
+        {},
+    ],
+)
+async def test_no_program_changes_or_cancels_one_that_has_not_started(
+    place: Place, role: str, fields: dict[str, Any]
+) -> None:
+    workflow_id = await place.create()
+    before = await place.show(workflow_id)
+    assert await put(await program(place, role), workflow_id, fields) == 403
+    assert await place.show(workflow_id) == before
+
+
+@pytest.mark.parametrize("role", ["worker", "orchestrator"])
+async def test_no_program_cancels_or_moves_one_that_runs_here(place: Place, role: str) -> None:
+    workflow_id = await place.start()
+    sender = await program(place, role)
+    before = await place.store.find_workflow(workflow_id)
+    assert await put(sender, workflow_id, {"workflow_error": True}) == 403
+    assert await put(sender, workflow_id, await row_of(place, workflow_id, workflow_error=True)) == 403
+    assert await put(sender, workflow_id, {"current_step": "deploy"}) == 409
+    assert await put(sender, workflow_id, await row_of(place, workflow_id, source_repo="evil/repo")) == 204
+    assert await place.store.find_workflow(workflow_id) == before
+
+
+async def test_a_worker_begins_no_record(place: Place) -> None:
+    workflow_id = await place.create()
+    before = await place.show(workflow_id)
+    sender = await program(place, "worker")
+    refused = await sender.ask("PUT", f"/workflows/{workflow_id}", await row_of(place, workflow_id))
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "not_allowed")
+    assert "the role orchestrator" in refused.json()["error"]["message"]
+    assert await place.show(workflow_id) == before
+
+
+async def test_an_orchestrator_records_from_beginning_to_end_what_it_runs(place: Place) -> None:
+    workflow_id = await place.create()
+    sender = await program(place, "orchestrator")
+    assert await put(sender, workflow_id, await row_of(place, workflow_id, current_step="")) == 204
+    assert await put(sender, workflow_id, await row_of(place, workflow_id)) == 204
+    ended = {"current_step": "build", "workflow_completed": True, "workflow_error": True}
+    assert await put(sender, workflow_id, ended) == 204
+    assert (await place.show(workflow_id))["state"] == "failed"
+
+
+async def test_of_a_workers_save_the_log_counts(place: Place) -> None:
+    workflow_id = await place.create()
+    assert await put(await program(place, "orchestrator"), workflow_id, await row_of(place, workflow_id)) == 204
+    before = await place.show(workflow_id)
+    worker = await program(place, "worker")
+    log = [*RUN["event_log"], "cloned"]
+    saved = await row_of(place, workflow_id, event_log=log, source_repo="evil/repo", current_step="deploy")
+    assert await put(worker, workflow_id, saved) == 204
+    after = await place.show(workflow_id)
+    assert after == before | {"event_log": log, "updated_at": after["updated_at"]}
+    assert await put(worker, workflow_id, RUN) == 409
+
+
+@pytest.mark.parametrize("name", ["workflow_error", "workflow_completed"])
+async def test_a_worker_ends_nothing_that_runs_elsewhere(place: Place, name: str) -> None:
+    workflow_id = await place.create()
+    orchestrator, worker = await program(place, "orchestrator"), await program(place, "worker")
+    assert await put(orchestrator, workflow_id, await row_of(place, workflow_id)) == 204
+    assert await put(worker, workflow_id, await row_of(place, workflow_id, **{name: True})) == 403
+    assert (await place.show(workflow_id))["state"] == "running"
+    # Told by the one who may, it is no news of the worker's.
+    assert await put(orchestrator, workflow_id, await row_of(place, workflow_id, **{name: True})) == 204
+    assert await put(worker, workflow_id, await row_of(place, workflow_id, **{name: True})) == 204
+
+
+# ---------------------------------------------------------------------------------------- several at once
+
+
+async def test_no_cancel_is_lost_to_a_save_at_the_same_time(place: Place, old: OldClient) -> None:
+    for _ in range(20):
+        workflow_id = await place.create()
+        row = await row_of(place, workflow_id)
+        assert await put(old, workflow_id, row) == 204
+        longer = row | {"event_log": [*row["event_log"], "more"]}
+        cancel, save = await asyncio.gather(
+            put(old, workflow_id, {"workflow_error": True}), put(old, workflow_id, longer)
+        )
+        shown = await place.show(workflow_id)
+        assert (cancel, shown["workflow_error"]) == (204, True)
+        assert save == (204 if shown["event_log"][-1] == "more" else 409)
+
+
+async def test_a_begin_and_a_cancel_at_the_same_time_are_both_kept(place: Place, old: OldClient) -> None:
+    for _ in range(10):
+        workflow_id = await place.create()
+        row = await row_of(place, workflow_id, current_step="")
+        begin, _ = await asyncio.gather(put(old, workflow_id, row), place.client.cancel(workflow_id))
+        assert begin in {204, 409}
+        assert (await place.show(workflow_id))["state"] == "cancelled"
+
+
+async def test_a_put_that_never_gets_its_turn_is_told_to_come_again(
+    place: Place, old: OldClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workflow_id = await place.create()
+    row = await row_of(place, workflow_id)
+    assert await put(old, workflow_id, row) == 204
+    with monkeypatch.context() as patch:
+        # Somebody is faster each time, which cannot be had by chance.
+        really_put = SqlForeign.put_foreign
+
+        async def put_second(
+            foreign: SqlForeign, workflow_id: str, fields: Fields, *, version: int, known: Fields | None
+        ) -> bool:
+            others = {**RUN, "elapsed_step_time": str(uuid4())}
+            assert await really_put(foreign, workflow_id, others, version=version, known=known)
+            return await really_put(foreign, workflow_id, fields, version=version, known=known)
+
+        patch.setattr(SqlForeign, "put_foreign", put_second)
+        refused = await old.ask("PUT", f"/workflows/{workflow_id}", {"workflow_error": True})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "contested")
+    assert int(refused.headers["retry-after"]) > 0
+    assert (await place.show(workflow_id))["workflow_error"] is False
 
 
 # ------------------------------------------------------------------------------- one that is run elsewhere

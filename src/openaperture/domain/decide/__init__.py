@@ -18,20 +18,21 @@ from datetime import datetime
 from openaperture.domain import events as e
 from openaperture.domain.attempts import Attempt
 from openaperture.domain.commands import Decision
-from openaperture.domain.decide.advance import cancelled, enter, fail, settle, start
+from openaperture.domain.decide.advance import cancelled, enter, fail_here, settle, start
 from openaperture.domain.decide.approvals import objection_to
 from openaperture.domain.decide.draft import Draft, Kinds
-from openaperture.domain.decide.locks import is_waiting, taken, why_denied
+from openaperture.domain.decide.locks import is_waiting, objection_to_forcing, taken, why_denied
 from openaperture.domain.decide.losses import wake
 from openaperture.domain.decide.originals import handed_over
 from openaperture.domain.decide.people import from_person, held_step
 from openaperture.domain.decide.rewound import hold_rewound, is_ahead
 from openaperture.domain.decide.sending import of_request, unsaved
 from openaperture.domain.decide.workers import from_worker, last_words, late_result
+from openaperture.domain.milestones import FailureKind
 from openaperture.domain.moves import accepts, verify
 from openaperture.domain.workflow import Workflow
 
-__all__ = ["Kinds", "decide", "held_step", "objection_to"]
+__all__ = ["Kinds", "decide", "held_step", "objection_to", "objection_to_forcing"]
 
 
 def decide(workflow: Workflow, event: e.Event, now: datetime, kinds: Kinds) -> Decision:
@@ -85,9 +86,17 @@ def _of_somebody(d: Draft, event: e.FromWorker | e.FromPerson) -> bool:
 
 
 def _created(d: Draft) -> None:
-    if not d.workflow.version:
-        milestones = ", ".join(d.workflow.release.flat) or "none"
+    if d.workflow.version:
+        return
+    milestones = ", ".join(d.workflow.release.flat) or "none"
+    lineage = d.workflow.lineage
+    if lineage is None:
         d.tell("workflow.created", f"created with the milestones {milestones}")
+        return
+    begins = f"begins at {lineage.milestone}" if lineage.milestone else "begins at the first one"
+    taken = ", ".join(d.workflow.outputs) or "nothing"
+    text = f"created by {lineage.verb} of workflow {lineage.parent_id} with the milestones {milestones}; {begins}"
+    d.tell("workflow.created", f"{text}; takes over what these have left: {taken}", parent_id=lineage.parent_id)
 
 
 def _of_locks(d: Draft, event: e.OfLocks) -> bool:
@@ -99,13 +108,11 @@ def _of_locks(d: Draft, event: e.OfLocks) -> bool:
         return True
     reason = why_denied(event)
     d.warn("lock.denied", reason, lock=event.name, by=event.by)
-    if d.workflow.failure is not None:
-        fail(d, d.workflow.failure.reason)
-    elif event.code == "superseded":
+    if event.code == "superseded" and d.workflow.failure is None:
         d.change(reason=reason)
         cancelled(d)
     else:
-        fail(d, reason)
+        fail_here(d, FailureKind.REFUSED, reason)
     return True
 
 

@@ -11,6 +11,7 @@ from openaperture.domain.decide.draft import Draft, Kinds
 from openaperture.domain.decide.locks import are_due, ask_locks, give_back
 from openaperture.domain.decide.schedule import keep_schedule
 from openaperture.domain.decide.steps import cut_off, request
+from openaperture.domain.milestones import FailureKind
 from openaperture.domain.releases import MAX_MEMBERS, members_of
 from openaperture.domain.times import elapsed_text
 from openaperture.domain.workflow import Failure, Result, State, Step, Wire, Workflow
@@ -69,14 +70,15 @@ def begin(d: Draft) -> None:
     for name in names:
         if name in d.workflow.inherited:
             d.put(d.step(name), result=Result.COMPLETED)
-            parent = d.workflow.lineage.parent_id if d.workflow.lineage else ""
-            d.tell("milestone.skipped", f"{name} was completed by workflow {parent}", milestone=name)
+            whom = f" by workflow {d.workflow.lineage.parent_id}" if d.workflow.lineage else " already"
+            d.tell("milestone.skipped", f"{name} was completed{whom}", milestone=name)
         else:
             d.tell("milestone.started", f"milestone {name} started", milestone=name)
-            _begin_step(d, d.step(name))
+            begin_step(d, d.step(name))
 
 
-def _begin_step(d: Draft, step: Step) -> None:
+def begin_step(d: Draft, step: Step) -> None:
+    """As its kind wants it: people are asked, the clock, or a worker."""
     kind = d.kind(step.milestone)
     if kind.approval is not None:
         ask_people(d, step, kind.approval)
@@ -98,6 +100,8 @@ def resume(d: Draft) -> None:
 
 def settle(d: Draft) -> None:
     """Draw the conclusions: leave the position when all its milestones have ended, and say where it stands."""
+    if d.workflow.state is not State.CANCELLING:
+        void_changed(d)
     while not d.workflow.ended and d.workflow.steps and all(step.result for step in d.workflow.steps):
         if d.workflow.state is State.CANCELLING:
             cancelled(d)
@@ -106,7 +110,6 @@ def settle(d: Draft) -> None:
     workflow = d.workflow
     if workflow.ended or not workflow.steps or workflow.state is State.CANCELLING:
         return
-    void_changed(d)
     _stand(d)
 
 
@@ -114,24 +117,47 @@ def _leave(d: Draft) -> None:
     workflow = d.workflow
     broken = [step for step in workflow.steps if step.result is not Result.COMPLETED]
     if broken and workflow.failure is None:
-        _fail_because(d, next((step for step in broken if step.result is Result.FAILED), broken[0]))
+        step = next((step for step in broken if step.result is Result.FAILED), broken[0])
+        kind = step.kind or FailureKind.CANCELLED
+        _fail_because(d, step.milestone, kind, f"milestone {step.milestone} failed: {step.failure}")
         return
     # What follows a failure goes on whatever becomes of it.
     d.change(position=workflow.position + 1, inherited=())
     enter(d)
 
 
-def _fail_because(d: Draft, step: Step) -> None:
+def fail_here(d: Draft, kind: FailureKind, reason: str) -> None:
+    """It cannot go on at its position. Where nothing was begun, nothing has to follow either."""
     workflow = d.workflow
-    reason = f"milestone {step.milestone} failed: {step.failure}"
-    if not workflow.release.on_failure or step.kind is None:
+    if workflow.failure is not None:
+        fail(d, workflow.failure.reason)
+    elif workflow.position == 0 and workflow.generation == 0:
+        fail(d, reason)
+    else:
+        _fail_because(d, ", ".join(workflow.members), kind, reason)
+
+
+def _fail_because(d: Draft, milestone: str, kind: FailureKind, reason: str) -> None:
+    """The first failure: to what follows it, if anything does."""
+    workflow = d.workflow
+    if not workflow.release.on_failure:
         fail(d, reason)
         return
-    failure = Failure(milestone=step.milestone, kind=step.kind, reason=reason, position=workflow.position)
+    failure = Failure(
+        milestone=milestone, kind=kind, reason=reason, position=workflow.position, outputs=workflow.outputs
+    )
     follows = ", ".join(workflow.release.on_failure)
-    d.warn("workflow.failing", f"{reason}; now follows {follows}", milestone=step.milestone)
-    d.change(failure=failure, reason=reason, generation=workflow.generation + 1, position=0)
+    d.warn("workflow.failing", f"{reason}; now follows {follows}", milestone=milestone)
+    d.change(finished=_finished(workflow), failure=failure, reason=reason)
+    d.change(generation=workflow.generation + 1, position=0, inherited=())
     enter(d)
+
+
+def _finished(workflow: Workflow) -> tuple[str, ...]:
+    """Members of its group that a retry need not do again. People are asked again: it may become another thing."""
+    if not workflow.steps:
+        return workflow.inherited
+    return tuple(step.milestone for step in workflow.steps if step.result is Result.COMPLETED and not step.votes)
 
 
 def _stand(d: Draft) -> None:
@@ -197,4 +223,6 @@ def _end(d: Draft, state: State, reason: str) -> None:
     give_back(d)
     failure = d.workflow.failure
     position = failure.position if failure else d.workflow.position
+    if failure is None:
+        d.change(finished=() if state is State.COMPLETED else _finished(d.workflow))
     d.change(state=state, reason=reason, ended_at=d.now, position=position, steps=(), wait=None, pause=None)

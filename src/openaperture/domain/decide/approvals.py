@@ -8,7 +8,7 @@ from openaperture.domain import events as e
 from openaperture.domain.decide.draft import Draft, Kinds
 from openaperture.domain.decide.steps import complete, fail, wait
 from openaperture.domain.milestones import ApprovalRule, FailureKind, OnExpiry, kind_of
-from openaperture.domain.workflow import Step, Vote, Wait, Workflow
+from openaperture.domain.workflow import Result, Step, Vote, Wait, Workflow
 
 EVERYTHING = "*"
 """The group of whoever may do everything."""
@@ -47,8 +47,8 @@ def objection_to(workflow: Workflow, vote: e.Voted, kinds: Kinds) -> str:
         return f"{meant[0].milestone} is no approval any more: the configuration has changed; cancel it"
     if not vote.groups & {rule.role, EVERYTHING}:
         return f'{vote.by} is not of the group "{rule.role}", whose approval {meant[0].milestone} waits for'
-    if rule.not_author and vote.by == workflow.created_by:
-        return f"{vote.by} made workflow {workflow.id}, and somebody else has to approve it"
+    if rule.not_author and vote.by in {workflow.created_by, *workflow.written_by}:
+        return f"{vote.by} has a hand in what workflow {workflow.id} asks for; somebody else has to approve it"
     if any(old.by == vote.by for old in meant[0].votes) and vote.approves:
         return f"{vote.by} has approved {meant[0].milestone} already"
     if vote.inputs is not None and vote.inputs != digest_of_inputs(workflow):
@@ -80,17 +80,25 @@ def vote(d: Draft, event: e.Voted) -> None:
 
 
 def void_changed(d: Draft) -> None:
-    """Drop the approvals of what has changed since: of a commit or of outputs that are others now."""
-    digest = None
+    """Drop the approvals of what has changed since: of a commit or of outputs that are others now.
+
+    Also where enough had approved, until the position is left: people approve what goes on from there.
+    """
+    if any(step.result is Result.FAILED for step in d.workflow.steps):
+        return
+    digest = digest_of_inputs(d.workflow) if any(step.votes for step in d.workflow.steps) else ""
     for step in d.workflow.steps:
-        if step.votes and step.result is None:
-            digest = digest or digest_of_inputs(d.workflow)
-            kept = tuple(vote for vote in step.votes if vote.inputs == digest)
-            if kept != step.votes:
-                gone = ", ".join(vote.by for vote in step.votes if vote not in kept)
-                text = f"what {gone} approved has changed since, and {step.milestone} waits anew"
-                d.warn("approval.voided", text, milestone=step.milestone, inputs=digest)
-                d.put(step, votes=kept)
+        kept = tuple(vote for vote in step.votes if vote.inputs == digest)
+        if kept == step.votes or step.result is Result.CANCELLED:
+            continue
+        gone = ", ".join(vote.by for vote in step.votes if vote not in kept)
+        text = f"what {gone} approved has changed since, and {step.milestone} waits anew"
+        d.warn("approval.voided", text, milestone=step.milestone, inputs=digest)
+        waits = d.put(step, votes=kept, result=None)
+        if step.result is not None:
+            left = {name: outputs for name, outputs in d.workflow.outputs.items() if name != step.milestone}
+            d.change(outputs=left)
+            ask_people(d, waits, d.kind(step.milestone).approval or ApprovalRule())
 
 
 def expire(d: Draft, step: Step, rule: ApprovalRule) -> None:
@@ -103,15 +111,19 @@ def expire(d: Draft, step: Step, rule: ApprovalRule) -> None:
 
 
 def digest_of_inputs(workflow: Workflow) -> str:
-    """Of all that an approval is about: what is released, at which commit, and what the milestones have left."""
+    """Of all that an approval is about: what is released, at which commit, and what the milestones have left.
+
+    But for what the votes themselves leave: one approval of a group does not change what another is about.
+    """
     release = workflow.release
+    voted = {step.milestone for step in workflow.steps if step.votes}
     about = (
         release.source_repo,
         release.source_repo_git_ref,
         release.deployment_repo,
         release.deployment_repo_git_ref,
         workflow.source_commit_hash,
-        {name: dict(outputs) for name, outputs in workflow.outputs.items()},
+        {name: dict(outputs) for name, outputs in workflow.outputs.items() if name not in voted},
     )
     return sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
 

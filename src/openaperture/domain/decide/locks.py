@@ -18,7 +18,7 @@ LIMIT_SECONDS = 7 * 86_400.0
 def are_due(d: Draft) -> bool:
     """Whether its locks have to be asked for before it goes on."""
     workflow = d.workflow
-    if not workflow.release.locks or workflow.lock_tokens:
+    if all(name in workflow.lock_tokens for name in workflow.release.locks):
         return False
     if workflow.failure is None:
         return workflow.position >= workflow.release.locks_position
@@ -27,7 +27,13 @@ def are_due(d: Draft) -> bool:
 
 
 def ask_locks(d: Draft) -> None:
+    """For all of them at once. One that is left when another was taken away is given back first: nobody waits for
+
+    a lock with another one in hand.
+    """
     release = d.workflow.release
+    if d.workflow.lock_tokens:
+        free(d)
     names = " and ".join(f'"{name}"' for name in release.locks)
     what = f"the lock {names}" if len(release.locks) == 1 else f"the locks {names}"
     until = d.now + timedelta(seconds=LIMIT_SECONDS)
@@ -71,14 +77,29 @@ def give_back(d: Draft) -> None:
 
 
 def free(d: Draft) -> None:
-    d.change(lock_tokens={}, keeps_locks="")
+    d.change(lock_tokens={}, keeps_locks="", kept_for=())
     d.lock(FreeLocks(names=d.workflow.release.locks))
+
+
+def objection_to_forcing(workflow: Workflow) -> str:
+    """Why its lock should not be taken away now: somebody else would get it and do the same. Empty: nothing is.
+
+    What is held is for a person anyway, and what has ended has no worker that we could wait for.
+    """
+    busy = next((step.live for step in workflow.steps if step.live and not step.unknown), None)
+    if busy is None:
+        return ""
+    how = f"runs at worker {busy.worker}" if busy.worker else "is asked for"
+    what = f"{busy.milestone} of workflow {workflow.id} {how} under the lock"
+    return f"{what}; cancel that workflow, or take the lock by force"
 
 
 def forced(d: Draft, event: e.LockForced) -> None:
     """A person takes it away. The workflow goes on: whoever does that knows why."""
     why = f": {event.reason}" if event.reason else ""
     left = {name: token for name, token in d.workflow.lock_tokens.items() if name != event.name}
-    d.change(lock_tokens=left, keeps_locks=d.workflow.keeps_locks if left else "")
+    d.change(lock_tokens=left)
+    if not left:
+        d.change(keeps_locks="", kept_for=())
     d.lock(FreeLocks(names=(event.name,)))
     d.warn("lock.forced", f'{event.by} takes away the lock "{event.name}"{why}', by=event.by)

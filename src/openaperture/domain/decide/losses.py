@@ -1,20 +1,19 @@
 """What happens when nothing happens: waits that end, deadlines that pass, requests that reach nobody."""
 
-from dataclasses import replace
-
-from openaperture.domain.attempts import Attempt, Stop
-from openaperture.domain.decide.advance import fail as fail_workflow
+from openaperture.domain.attempts import Attempt
+from openaperture.domain.decide.advance import fail_here
 from openaperture.domain.decide.approvals import expire
 from openaperture.domain.decide.draft import Draft, about
 from openaperture.domain.decide.schedule import keep_schedule, tell_itself
-from openaperture.domain.decide.steps import back_off, cut_off, fail, hold, lose, request, stop, stopped
+from openaperture.domain.decide.steps import back_off, fail, hold, lose, not_stopped, request, stop
 from openaperture.domain.milestones import FailureKind, OnLoss
-from openaperture.domain.workflow import State, Step, Wire
+from openaperture.domain.workflow import Step, Wire
 
 HEARD_SHARE = 0.5
 """Of the time between two heartbeats at most: a worker sends one at every third of it."""
 UNDELIVERABLE_LIMIT_SECONDS = 300.0
 """How long a request may find no queue before its milestone fails."""
+_SILENT = "its worker did not answer when it was told to stop"
 
 
 def wake(d: Draft, heard_seconds: float) -> None:
@@ -22,7 +21,7 @@ def wake(d: Draft, heard_seconds: float) -> None:
     waited = d.workflow.wait
     if waited is not None and waited.until <= d.now:
         reason = f"it {waited.text} for too long; see who has it, and start the workflow again"
-        fail_workflow(d, d.workflow.failure.reason if d.workflow.failure else reason)
+        fail_here(d, FailureKind.TIMED_OUT, reason)
         return
     for milestone in [step.milestone for step in d.workflow.steps]:
         step = d.step(milestone)
@@ -48,7 +47,7 @@ def _judge(d: Draft, step: Step, attempt: Attempt, heard_seconds: float) -> None
     """Which of its deadlines has passed?"""
     order = attempt.stop
     if order is not None and order.kind is FailureKind.CANCELLED and order.by <= d.now:
-        _not_stopped(d, step, attempt, order)
+        not_stopped(d, step, attempt, order, _SILENT)
     elif order is None and attempt.worker and attempt.run_until and attempt.run_until <= d.now:
         # However much waits to be heard: it is told to stop, and a result that comes meanwhile counts.
         _run_out(d, step, attempt)
@@ -57,7 +56,7 @@ def _judge(d: Draft, step: Step, attempt: Attempt, heard_seconds: float) -> None
         return
     elif order is not None:
         if order.by <= d.now:
-            _not_stopped(d, step, attempt, order)
+            not_stopped(d, step, attempt, order, _SILENT)
     elif attempt.run_until is not None and attempt.run_until <= d.now:
         _run_out(d, step, attempt)
     elif attempt.alive_until is not None and attempt.alive_until <= d.now:
@@ -75,17 +74,6 @@ def _run_out(d: Draft, step: Step, attempt: Attempt) -> None:
         hold(d, step, reason)
     else:
         fail(d, step, FailureKind.TIMED_OUT, "timed_out", reason)
-
-
-def _not_stopped(d: Draft, step: Step, attempt: Attempt, order: Stop) -> None:
-    """It was told to stop, and its worker did not answer."""
-    silence = f"{order.reason}, and its worker did not answer when it was told to stop"
-    if d.workflow.state is State.CANCELLING:
-        cut_off(d, step, "cancelled", "its worker did not answer the cancel")
-    elif attempt.on_loss is OnLoss.HOLD:
-        hold(d, step, silence)
-    else:
-        stopped(d, step, replace(order, reason=silence), "nobody knows how far it got")
 
 
 def undeliverable(d: Draft, step: Step, attempt: Attempt, reason: str) -> None:

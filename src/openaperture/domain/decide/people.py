@@ -1,13 +1,11 @@
 """What people decide."""
 
-from dataclasses import replace
-
 from openaperture.domain import events as e
-from openaperture.domain.decide.advance import cancelled, resume
+from openaperture.domain.decide.advance import begin_step, cancelled, enter, resume
 from openaperture.domain.decide.approvals import objection_to, vote
 from openaperture.domain.decide.draft import Draft
-from openaperture.domain.decide.locks import forced
-from openaperture.domain.decide.steps import cut_off, fail, request, stop, take_time
+from openaperture.domain.decide.locks import are_due, forced, objection_to_forcing
+from openaperture.domain.decide.steps import cut_off, fail, stop, take_time
 from openaperture.domain.milestones import FailureKind
 from openaperture.domain.workflow import Pause, Result, State, Step, Workflow
 
@@ -27,7 +25,7 @@ def from_person(d: Draft, event: e.FromPerson) -> None:
             if (step := held_step(d.workflow, event.milestone)) is not None:
                 _resolve(d, step, event)
         case e.LockForced():
-            if event.name in d.workflow.lock_tokens:
+            if event.name in d.workflow.lock_tokens and (event.force or not objection_to_forcing(d.workflow)):
                 forced(d, event)
 
 
@@ -44,8 +42,6 @@ def _cancel(d: Draft, event: e.CancelRequested) -> None:
     for step in d.workflow.steps:
         if event.force and step.result is None:
             cut_off(d, step, "cancelled", reason)
-        elif step.live is not None and step.live.stop is not None:
-            d.put(step, live=replace(step.live, stop=replace(step.live.stop, kind=FailureKind.CANCELLED)))
         else:
             stop(d, step, FailureKind.CANCELLED, reason)
     if d.workflow.live:
@@ -77,6 +73,11 @@ def held_step(workflow: Workflow, milestone: str | None) -> Step | None:
 
 
 def _resolve(d: Draft, step: Step, event: e.Resolved) -> None:
+    again = event.resolution is e.Resolution.AGAIN
+    if again and are_due(d) and not all(other.result is Result.COMPLETED for other in _others(d, step)):
+        text = f'{step.milestone} has lost its lock, so it cannot be done again within its group; say "failed"'
+        d.warn("workflow.held", text, milestone=step.milestone, by=event.by)
+        return
     said = f"{event.by} says of {step.milestone}: {event.resolution}"
     said += f" ({event.reason})" if event.reason else ""
     d.tell("workflow.resolved", said, milestone=step.milestone, by=event.by)
@@ -86,9 +87,7 @@ def _resolve(d: Draft, step: Step, event: e.Resolved) -> None:
     step = d.put(step, live=None, unknown="")
     match event.resolution:
         case e.Resolution.WORKED:
-            take_time(d, step.milestone)
-            d.change(outputs={**d.workflow.outputs, step.milestone: {}})
-            d.put(step, result=Result.COMPLETED)
+            _worked(d, step)
         case e.Resolution.FAILED:
             d.put(step, failures=d.kind(step.milestone).max_attempts)
             fail(d, d.step(step.milestone), FailureKind.LOST, "failed", said)
@@ -96,9 +95,28 @@ def _resolve(d: Draft, step: Step, event: e.Resolved) -> None:
             _again(d, step)
 
 
+def _others(d: Draft, step: Step) -> list[Step]:
+    return [other for other in d.workflow.steps if other.milestone != step.milestone]
+
+
+def _worked(d: Draft, step: Step) -> None:
+    """Nobody can say so of an approval: only the votes of those who may approve count."""
+    if d.kind(step.milestone).approval is not None:
+        begin_step(d, step)
+        return
+    take_time(d, step.milestone)
+    d.change(outputs={**d.workflow.outputs, step.milestone: {}})
+    d.put(step, result=Result.COMPLETED)
+
+
 def _again(d: Draft, step: Step) -> None:
     """A new generation is a new key: the worker must not answer from its journal."""
     generation = d.workflow.generation + 1
     d.change(generation=generation)
     again = d.put(step, generation=generation, failures=0, asked_since=d.now)
-    request(d, again)
+    if are_due(d):
+        # A lock of it was taken away: it has to have it again first.
+        d.change(inherited=tuple(other.milestone for other in _others(d, step)))
+        enter(d)
+    else:
+        begin_step(d, again)

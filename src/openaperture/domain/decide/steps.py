@@ -123,7 +123,8 @@ def fail(d: Draft, step: Step, kind: FailureKind, outcome: str, message: str) ->
         step, live=None, wait=None, unknown="", failures=failures, result=Result.FAILED, failure=words, kind=kind
     )
     if d.workflow.release.on_group_failure is OnGroupFailure.CANCEL:
-        for other in d.workflow.steps:
+        # One of unknown outcome is still for a person: it may be under way, and what follows would come upon it.
+        for other in [other for other in d.workflow.steps if not other.unknown]:
             stop(d, other, FailureKind.CANCELLED, f"{step.milestone} of the same group failed")
 
 
@@ -137,13 +138,16 @@ def lose(d: Draft, step: Step, attempt: Attempt, message: str) -> None:
 
 
 def hold(d: Draft, step: Step, message: str) -> None:
-    """The attempt stays current: should its worker come back with an answer, that answer counts."""
+    """The attempt stays current: should its worker come back with an answer, that answer counts.
+
+    Whether it was told to stop means nothing any more: what is done about it is for the person to say.
+    """
     which = f" --milestone {step.milestone}" if len(d.workflow.steps) > 1 else ""
     reason = (
         f"the outcome of {step.milestone} is unknown ({message}); look at the target, then say "
         f'"openaperture resolve{which} {d.workflow.id} worked", "failed" or "again"'
     )
-    d.put(step, unknown=reason)
+    d.put(step, live=step.live and replace(step.live, stop=None), unknown=reason)
     d.warn("workflow.held", reason, milestone=step.milestone)
 
 
@@ -152,9 +156,13 @@ def hold(d: Draft, step: Step, message: str) -> None:
 
 def stop(d: Draft, step: Step, kind: FailureKind, reason: str) -> None:
     """End it: at once when no worker has it, else its worker is told, and has a moment to stop."""
-    if step.result is not None or (step.live and step.live.stop):
+    if step.result is not None:
         return
     attempt = step.live
+    if attempt is not None and attempt.stop is not None:
+        # Its worker is told already; the moment that it has does not begin anew.
+        d.put(step, live=replace(attempt, stop=replace(attempt.stop, kind=kind)))
+        return
     if attempt is None or attempt.worker is None or step.unknown:
         cut_off(d, step, "cancelled", reason)
         return
@@ -170,8 +178,20 @@ def cut_off(d: Draft, step: Step, outcome: str, reason: str) -> None:
     if attempt is not None:
         d.end(attempt, outcome, reason)
     if attempt is not None and attempt.may_run and attempt.on_loss is OnLoss.HOLD and d.workflow.lock_tokens:
-        d.change(keeps_locks=f"nobody knows whether {step.milestone} has stopped ({reason})")
+        why = f"nobody knows whether {step.milestone} has stopped ({reason})"
+        d.change(keeps_locks=why, kept_for=(*d.workflow.kept_for, attempt.key))
     d.put(step, live=None, wait=None, unknown="", result=Result.CANCELLED)
+
+
+def not_stopped(d: Draft, step: Step, attempt: Attempt, order: Stop, why: str) -> None:
+    """It was told to stop and may go on all the same; `why` completes the sentence that says so."""
+    reason = f"{order.reason}, and {why}"
+    if d.workflow.state is State.CANCELLING:
+        cut_off(d, step, "cancelled", why)
+    elif attempt.on_loss is OnLoss.HOLD:
+        hold(d, step, reason)
+    else:
+        stopped(d, step, replace(order, reason=reason), "nobody knows how far it got")
 
 
 def stopped(d: Draft, step: Step, order: Stop, message: str) -> None:

@@ -5,12 +5,13 @@ from datetime import timedelta
 from typing import assert_never
 
 from openaperture.domain import events as e
-from openaperture.domain.attempts import Attempt
+from openaperture.domain.attempts import Attempt, AttemptKey
 from openaperture.domain.decide.draft import Draft, about
 from openaperture.domain.decide.locks import free
-from openaperture.domain.decide.steps import complete, fail, lose, request, stopped
+from openaperture.domain.decide.steps import complete, fail, lose, not_stopped, request, stopped
 from openaperture.domain.history import LogChunk
-from openaperture.domain.workflow import Result, Step
+from openaperture.domain.milestones import FailureKind, MilestoneOptions
+from openaperture.domain.workflow import Step
 
 MAX_LOG_BYTES = 16 * 1_048_576
 """Output kept per attempt; a worker of ours cuts earlier."""
@@ -67,16 +68,23 @@ def _heartbeat(d: Draft, step: Step, attempt: Attempt, event: e.HeartbeatSeen) -
     """Renew the lease. A worker that was given up, but whose attempt nobody replaced, is back."""
     if attempt.claimed_at is None:
         return
-    run_seconds = event.run_seconds or attempt.run_seconds
+    # What the workflow itself says stands above what its repository says.
+    said = d.workflow.release.milestone_options.get(attempt.milestone, MilestoneOptions())
+    run_seconds = said.run_seconds or event.run_seconds or attempt.run_seconds
     alive = replace(
         attempt,
         reply_to=event.reply_to or attempt.reply_to,
         alive_until=d.now + timedelta(seconds=d.kind(attempt.milestone).heartbeat_seconds),
         run_seconds=run_seconds,
         run_until=attempt.claimed_at + timedelta(seconds=run_seconds),
-        on_loss=event.on_loss or attempt.on_loss,
+        on_loss=said.on_loss or event.on_loss or attempt.on_loss,
         progress=attempt.progress if event.progress is None else event.progress,
     )
+    if step.unknown and alive.run_until is not None and alive.run_until <= d.now:
+        # Its time is over, whatever it says: it stays for the person who was asked, and is told again to stop.
+        d.put(step, live=alive)
+        d.answer(alive.reply_to, attempt.key, "cancel", f"it ran longer than {run_seconds:.0f} s")
+        return
     d.put(step, live=alive, unknown="")
     if attempt.stop is not None:
         d.answer(alive.reply_to, attempt.key, "cancel", attempt.stop.reason)
@@ -116,6 +124,9 @@ def _longer(d: Draft, attempt: Attempt, event: e.Logged) -> Attempt:
 
 def done(d: Draft, step: Step, event: e.MilestoneCompleted) -> None:
     """Its worker has done it."""
+    if problem := _unapproved(d, event):
+        fail(d, step, FailureKind.BAD_INPUT, "failed", problem)
+        return
     d.change(
         source_commit_hash=event.source_commit_hash or d.workflow.source_commit_hash,
         notifications_config=event.notifications_config or d.workflow.notifications_config,
@@ -123,8 +134,19 @@ def done(d: Draft, step: Step, event: e.MilestoneCompleted) -> None:
     complete(d, step, event.message, event.outputs)
 
 
+def _unapproved(d: Draft, event: e.MilestoneCompleted) -> str:
+    """Why its result cannot count: people have approved another commit. Empty when it can."""
+    known, told = d.workflow.source_commit_hash, event.source_commit_hash
+    approvals = [name for name in d.workflow.outputs if name in d.kinds and d.kinds[name].approval]
+    if not known or not told or known == told or not approvals:
+        return ""
+    return f"it was done with commit {told}, but what {approvals[-1]} has approved is {known}"
+
+
 def failed(d: Draft, step: Step, attempt: Attempt, event: e.MilestoneFailed) -> None:
-    if attempt.stop is not None:
+    if attempt.stop is not None and event.interrupted:
+        not_stopped(d, step, attempt, attempt.stop, f"its worker could not stop it: {event.message}")
+    elif attempt.stop is not None:
         stopped(d, step, attempt.stop, event.message)
     elif event.interrupted:
         lose(d, step, attempt, event.message)
@@ -137,11 +159,11 @@ def _released(d: Draft, step: Step, attempt: Attempt, event: e.Released) -> None
     if attempt.worker is None:
         # The request is still on its queue: whoever takes it asks for this very attempt.
         return
+    if attempt.stop is not None:
+        stopped(d, step, attempt.stop, "it was not begun")
+        return
     text = f"{attempt.milestone} given back by worker {event.worker}, which stops before it began"
     d.end(attempt, "released", text)
-    if attempt.stop is not None:
-        d.put(step, live=None, unknown="", result=Result.CANCELLED)
-        return
     d.tell("milestone.released", text, **about(attempt))
     request(d, replace(step, asked_since=d.now))
 
@@ -151,7 +173,19 @@ def late_result(d: Draft, event: e.MilestoneCompleted | e.MilestoneFailed) -> No
     told = "completed" if isinstance(event, e.MilestoneCompleted) else "failed"
     text = f'worker {event.worker} says "{told}" of attempt {event.key}, which is over: nothing changes'
     d.tell("callback.late", text)
-    if d.workflow.keeps_locks and any(attempt.key == event.key for attempt in d.workflow.closing):
+    still_at_it = isinstance(event, e.MilestoneFailed) and event.interrupted
+    if event.key in d.workflow.kept_for and not still_at_it:
+        _keep_no_longer(d, event.key)
+
+
+def _keep_no_longer(d: Draft, key: AttemptKey) -> None:
+    """One for which the locks are kept has stopped. The last one frees them, once nothing else needs them."""
+    left = tuple(kept for kept in d.workflow.kept_for if kept != key)
+    d.change(kept_for=left)
+    if left:
+        return
+    d.change(keeps_locks="")
+    if d.workflow.ended:
         names = ", ".join(d.workflow.release.locks)
         d.tell("lock.freed", f"its worker has answered, so the lock {names} is free")
         free(d)
