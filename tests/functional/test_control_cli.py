@@ -37,7 +37,9 @@ def test_a_verb_that_does_not_fit_is_one_sentence_and_exit_code_2(site: Site) ->
     assert workflow["plan"] == [["build", "config"], ["deploy"]]
     refused = site.run("retry", workflow["id"][:8])
     assert refused.returncode == 2
-    assert refused.stderr.startswith(f"openaperture: workflow {workflow['id']} is running; it can be repeated")
+    assert refused.stderr.startswith(
+        f"openaperture: workflow {workflow['id']} is running, and has to end before it is repeated"
+    )
     assert len(refused.stderr.splitlines()) == 1
     assert site.json("cancel", workflow["id"], "--force")["state"] == "cancelled"
     again = site.run("again", workflow["id"])

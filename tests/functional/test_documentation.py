@@ -95,8 +95,7 @@ def test_access_is_given_and_taken_back_as_its_how_to_says(site: Site) -> None:
 
 
 def test_a_release_is_controlled_as_its_how_to_says(site: Site) -> None:
-    make_shop(site.folder / "shop")
-    reader = Reader(site, {"git -C shop add openaperture.json": "git -C shop add ."})
+    reader = Reader(site)
     reader.follow([*examples_of(CONTROL), Example(kind="run", argument="", text="openaperture list --json")])
     states = [release["state"] for release in json.loads(reader.last_output)]
     assert states == ["cancelled", "completed", "completed", "failed"]
@@ -117,9 +116,17 @@ def test_the_readme_releases_grows_and_serves_a_milestone_of_its_own(
     site: Site, servers: dict[str, str], shop_url: str
 ) -> None:
     make_shop(site.folder / "shop")
-    stand_ins = {"git -C shop add openaperture.json": "git -C shop add .", "https://shop.example.org/": shop_url}
+    first_waiting = "$(openaperture list --state waiting | awk 'NR == 2 {print $1}')"
+    stand_ins = {
+        "git -C shop add openaperture.json": "git -C shop add .",
+        "https://shop.example.org/": shop_url,
+        "openaperture approve ID": f"openaperture approve {first_waiting}",
+    }
     reader = Reader(site, {**servers, **stand_ins})
     reader.follow(examples_of(README))
+    [approved] = reader.services
+    assert approved.wait() == 0
+    assert any("deploy completed" in line for line in approved.lines)
     kept = (site.folder / ".openaperture").glob("work/**/index.html")
     assert [page.read_text() for page in kept] == ["<h1>Shop</h1>\n"]
 

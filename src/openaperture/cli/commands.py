@@ -37,6 +37,7 @@ from openaperture.cli.options import (
     WhenLockedName,
     WhenLockedOption,
 )
+from openaperture.cli.plain_spoken import PlainSpoken
 from openaperture.cli.speech import answer
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="openaperture",
+    cls=PlainSpoken,
     help="Runs releases (build, deploy and what lies between) over a message broker, and loses none.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

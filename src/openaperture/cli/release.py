@@ -16,7 +16,7 @@ from openaperture.cli.terminal import Style, show_end, show_json, showing
 from openaperture.cli.untrusted import one_line
 from openaperture.client.models import NewWorkflow, Workflow
 from openaperture.config import Settings
-from openaperture.domain.errors import NothingRuns
+from openaperture.domain.errors import BadInput, NothingRuns
 from openaperture.domain.releases import WhenLocked
 from openaperture.domain.workflow import State
 
@@ -50,14 +50,19 @@ def picture_of(workflow: Workflow) -> Picture:
 
 
 def workflow_of(order: Order) -> NewWorkflow:
-    """The workflow to create; says what the user should know about it. Raises BadReference."""
+    """The workflow to create; says what the user should know about it. Raises BadInput."""
+    milestones, on_failure = entries_of("--milestones", order.milestones), _names_of(order.on_failure)
+    if order.lock_from is not None and not order.locks:
+        raise BadInput(
+            "--lock-from says when locks are taken, and none are named; add --lock NAME, or leave it out"
+        )
     source = find_repository(order.repository, order.ref)
     deployment = _deployment_of(order)
     for note in (*source.notes, *(deployment.notes if deployment else ())):
         say(f"note: {one_line(note)}")
     return NewWorkflow(
-        milestones=entries_of(order.milestones),
-        on_failure=[name.strip() for name in order.on_failure.split(",")] if order.on_failure.strip() else [],
+        milestones=milestones,
+        on_failure=on_failure,
         locks=list(order.locks),
         locks_from=order.lock_from,
         when_locked=order.when_locked,
@@ -70,12 +75,24 @@ def workflow_of(order: Order) -> NewWorkflow:
     )
 
 
-def entries_of(text: str) -> list[str | list[str]]:
-    """`build,test+scan` is a milestone and then a group of two."""
+def entries_of(option: str, text: str) -> list[str | list[str]]:
+    """`build,test+scan` is a milestone and then a group of two. Raises BadInput."""
     if not text.strip():
         return []
     groups = [[name.strip() for name in entry.split("+")] for entry in text.split(",")]
+    if not all(name for group in groups for name in group):
+        raise BadInput(
+            f'{option} "{one_line(text)}" has an empty name; write names with one "," or "+" between them'
+        )
     return [group[0] if len(group) == 1 else group for group in groups]
+
+
+def _names_of(on_failure: str) -> list[str]:
+    entries = entries_of("--on-failure", on_failure)
+    names = [entry for entry in entries if isinstance(entry, str)]
+    if len(names) < len(entries):
+        raise BadInput('--on-failure runs milestones one after the other; write "," between them, not "+"')
+    return names
 
 
 def _deployment_of(order: Order) -> Repository | None:

@@ -30,6 +30,7 @@ LISTED_PER_PAGE = 100
 STARTING_SECONDS = 5.0
 """How long after a process took the database it may take until it can be found."""
 STARTING_CHECKS = 100
+SHOWN_CANDIDATES = 5
 SEARCHED_PAGES = 50
 """How far back a shortened id is looked for."""
 _FULL_ID_CHARACTERS = 36
@@ -89,6 +90,7 @@ class Session:
 
     async def find_id(self, given: str) -> str:
         """The one id that begins like this. Raises UnknownWorkflow when none or several do."""
+        given = given.lower()
         if len(given) >= _FULL_ID_CHARACTERS or not given:
             return given
         found: list[str] = []
@@ -101,7 +103,8 @@ class Session:
         if len(found) == 1:
             return found[0]
         if found:
-            raise UnknownWorkflow(f"{len(found)} workflows begin with {given}; write more of the id")
+            some = ", ".join(found[:SHOWN_CANDIDATES]) + (", …" if len(found) > SHOWN_CANDIDATES else "")
+            raise UnknownWorkflow(f"{len(found)} workflows begin with {given}; write more of the id: {some}")
         raise UnknownWorkflow(f'no workflow begins with {given}; "openaperture list" shows those that are')
 
     async def _ask(self, question: Callable[[ManagerClient], Awaitable[Answer]]) -> Answer:

@@ -165,8 +165,8 @@ class Transport:
                 return self._unusable(response, error.message)
 
     def _no_access(self, response: httpx.Response) -> OpenApertureError:
-        error = self._find_error(response) if response.status_code == 403 else None
-        if error is None:
+        error = self._find_error(response)
+        if error is None or error.code == "unauthorized":
             return AccessRefused(
                 f"the Manager at {self._url} refuses the access token ({response.status_code}); "
                 "it may belong to another Manager, or to an earlier run of this one"

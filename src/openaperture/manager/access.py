@@ -68,7 +68,9 @@ class Access:
         found = find_route(scope["app"].routes, scope)
         policy = self._enter(state, found, scope["method"])
         if grant is None and (found is None or policy is None or policy.minimum is not None):
-            return self._unknown(scope) if wait_seconds == 0 else slow_down(wait_seconds)
+            if wait_seconds > 0:
+                return slow_down(wait_seconds)
+            return self._unknown(scope, await self._identities.find_end(headers))
         if found is not None and not (policy and policy.allows(grant.identity if grant else None)):
             return _forbidden(scope["method"], found[0].path, grant, policy)
         if scope["method"] not in SAFE_METHODS and not self._is_own_idea(scope, headers, grant):
@@ -96,12 +98,16 @@ class Access:
         policy = state["policy"] = self._policies.of(found[0], method)
         return policy
 
-    def _unknown(self, scope: Scope) -> Response:
+    def _unknown(self, scope: Scope, end: str | None) -> Response:
         if self._observer is not None:
             address = self._peers.address_of(scope)
             self._observer.emit("access.refused", address=address, method=scope["method"], path=scope["path"])
+        headers = {"www-authenticate": "Bearer"}
+        if end is not None:
+            text = f"the access token {end}; make another one, or log in again"
+            return refuse(401, "token_ended", text, headers=headers)
         text = 'a valid access token is needed; send it as "Authorization: Bearer <token>"'
-        return refuse(401, "unauthorized", text, headers={"www-authenticate": "Bearer"})
+        return refuse(401, "unauthorized", text, headers=headers)
 
     def _is_own_idea(self, scope: Scope, headers: Headers, grant: Grant | None) -> bool:
         """Whether no foreign page is behind it. Programs send no Origin; with a cookie there has to be proof."""

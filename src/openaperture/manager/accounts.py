@@ -156,7 +156,7 @@ class AccountRoutes:
         identity = _known(request).identity
         token = await self._store.find_token(token_id)
         if token is None or not (identity.role is Role.ADMIN or token.identity.name == identity.name):
-            return refuse(404, "unknown_token", f"you have no token {token_id[:64]}; GET /tokens lists yours")
+            return refuse(404, "unknown_token", f"you have no token {token_id[:64]}; list the tokens to see yours")
         await self._store.revoke_token(token_id, self._now())
         self._identities.forget(token_id)
         return Response(status_code=204)
@@ -190,7 +190,9 @@ class AccountRoutes:
     async def disable_client(self, client_id: str) -> Response:
         """It gets no more tokens, and those that it has are refused."""
         if not await self._store.disable_client(client_id, self._now()):
-            return refuse(404, "unknown_client", f"there is no client {client_id[:64]}; GET /clients lists them")
+            return refuse(
+                404, "unknown_client", f"there is no client {client_id[:64]}; list the clients to see all"
+            )
         self._identities.forget_client(client_id)
         return Response(status_code=204)
 
@@ -220,7 +222,8 @@ def _wanted(maker: Identity, body: TokenBody) -> Identity | str:
     """Whom the token is to speak for; a sentence when its maker may not make it."""
     role = body.role or maker.role
     if not maker.role.covers(role):
-        return f"a {maker.role} makes no token with the role {role}; ask for {maker.role} or less"
+        article = "an" if maker.role[0] in "aeiou" else "a"
+        return f"{article} {maker.role} makes no token with the role {role}; ask for {maker.role} or less"
     is_other = body.name is not None and body.name != maker.name
     if maker.role is not Role.ADMIN and (is_other or body.groups is not None):
         return "only an admin makes tokens for others or with other groups; leave out name and groups"

@@ -93,6 +93,17 @@ class Identities:
             if token.client_id == client_id:
                 del self._cache[text_hash]
 
+    async def find_end(self, headers: Headers) -> str | None:
+        """Why the bearer is not accepted any more, where it was once. Only who has its text is told."""
+        given = headers.getlist("authorization")
+        shown = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
+        token = None if shown is None else await self._stored(shown[1])
+        if token is None or token.kind is TokenKind.SESSION:
+            return None
+        if token.revoked_at is not None:
+            return f"was revoked on {token.revoked_at:%Y-%m-%d %H:%M} UTC"
+        return f"has expired on {token.expires_at:%Y-%m-%d %H:%M} UTC" if token.expires_at <= self._now() else None
+
     async def _by_bearer(self, text: str) -> Grant | None:
         if same(text, self._local_token):
             return Grant(identity=_LOCAL)
@@ -114,18 +125,25 @@ class Identities:
 
     async def _find(self, text: str) -> Token | None:
         """The token if it is good now."""
-        parsed = parse_token(text)
-        if parsed is None:
+        if parse_token(text) is None:
             return None
         now, text_hash = self._now(), hash_of(text)
         token = self._cached(text_hash, now)
         if token is None:
-            token = await self._store.find_token(parsed[1])
-            if token is None or not same(token.text_hash, text_hash) or token.kind is not parsed[0]:
+            token = await self._stored(text)
+            if token is None:
                 return None
             token = await self._noted(token, now)
             _remember(self._cache, text_hash, (now, token), CACHE_ENTRIES)
         return token if token.is_good(now) else None
+
+    async def _stored(self, text: str) -> Token | None:
+        """The token with that very text, good or not."""
+        parsed = parse_token(text)
+        token = None if parsed is None else await self._store.find_token(parsed[1])
+        if parsed is None or token is None or token.kind is not parsed[0]:
+            return None
+        return token if same(token.text_hash, hash_of(text)) else None
 
     def _cached(self, text_hash: str, now: datetime) -> Token | None:
         kept = self._cache.get(text_hash)

@@ -154,7 +154,7 @@ class LoginRoutes:
         """End the session of this browser."""
         grant = grant_of(request)
         if grant is None or grant.token is None or not grant.by_cookie:
-            return refuse(400, "bad_request", "there is no session to end; to revoke a token use DELETE /tokens")
+            return refuse(400, "bad_request", "there is no session to end; a token is not logged out but revoked")
         await self._revoke(grant.token)
         response = Response(status_code=204)
         for name in SESSION_COOKIES:

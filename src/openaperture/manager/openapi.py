@@ -1,6 +1,6 @@
 """The API described as OpenAPI 3.1: what FastAPI knows of requests, and what we know of answers and errors.
 
-A route without a row in `ANSWERS` is none that a document could be made of: a test finds it.
+A route without a row in `ANSWERS` and in `summaries` is none that a document could be made of: a test finds it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,6 +15,7 @@ from openaperture.client import access_models as access
 from openaperture.client import models
 from openaperture.manager.answers import answer
 from openaperture.manager.policy import POLICIES, Policy
+from openaperture.manager.summaries import SUMMARIES
 
 PATH = "/openapi.json"
 _REFERENCE = "#/components/schemas/{name}"
@@ -166,7 +167,9 @@ def _operations(routes: list[APIRoute]) -> Iterator[tuple[APIRoute, str]]:
 
 def _complete(operation: dict[str, Any], route: APIRoute, method: str, shown: Mapping[str, Any]) -> None:
     policy = POLICIES[method, route.path]
-    status, kind = ANSWERS[f"{method} {route.path_format}"]
+    name = f"{method} {route.path_format}"
+    status, kind = ANSWERS[name]
+    operation["summary"] = SUMMARIES[name]
     if policy.minimum is not None:
         operation["security"] = [{"bearer": []}]
     done: dict[str, Any] = {"description": "Done."}

@@ -12,17 +12,22 @@ from openaperture.domain.releases import Release, members_of
 class BadPlan(BadInput):
     """Milestones that cannot be run; `problems` lists all of them by field."""
 
-    def __init__(self, problems: list[Problem]) -> None:
-        text = "; ".join(f"{problem.field}: {problem.message}" for problem in problems)
+    def __init__(self, problems: list[Problem], text: str) -> None:
         super().__init__(f"the request cannot be used: {text}")
         self.problems = problems
 
 
 def check_plan(release: Release, kinds: Mapping[str, MilestoneKind]) -> None:
     """Raise BadPlan for milestones that no configuration knows, and for what refers to none of them."""
-    problems = [*_unknown(release, kinds), *_twice(release), *_astray(release)]
-    if problems:
-        raise BadPlan(problems)
+    unknown = list(_unknown(release, kinds))
+    others = [*_twice(release), *_astray(release)]
+    if unknown or others:
+        texts = [f"{problem.field}: {problem.message}" for problem in (*unknown, *others)]
+        if unknown:
+            # Once for all of them, however many they are.
+            known = ", ".join(sorted(kinds))
+            texts.append(f"known are {known}, and the configuration can define others as [milestones.NAME].")
+        raise BadPlan([*unknown, *others], "; ".join(texts))
 
 
 def _unknown(release: Release, kinds: Mapping[str, MilestoneKind]) -> Iterable[Problem]:
@@ -35,8 +40,8 @@ def _unknown(release: Release, kinds: Mapping[str, MilestoneKind]) -> Iterable[P
 
 def _unknown_text(name: str, kinds: Collection[str]) -> str:
     near = get_close_matches(name, kinds, n=1)
-    hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(sorted(kinds))}"
-    return f'milestone "{name}" is not known; {hint} The configuration can define others as [milestones.NAME]'
+    hint = f' (did you mean "{near[0]}"?)' if near else ""
+    return f'milestone "{name}" is not known{hint}'
 
 
 def _twice(release: Release) -> Iterable[Problem]:
@@ -49,6 +54,10 @@ def _twice(release: Release) -> Iterable[Problem]:
 def _astray(release: Release) -> Iterable[Problem]:
     if release.locks_from is not None and release.position_of(release.locks_from) is None:
         yield Problem(field="locks_from", message=_none_of(release.locks_from, release.flat))
+    elif release.locks_from is not None and not release.locks:
+        yield Problem(
+            field="locks_from", message="says when locks are taken, and none are named; add them to locks"
+        )
     for name in release.milestone_options:
         if name not in {*release.flat, *release.on_failure}:
             message = _none_of(name, [*release.flat, *release.on_failure])

@@ -3,7 +3,7 @@
 Of what was sent, only names, ids and times are repeated: any other value may be a secret.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -12,9 +12,31 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
 from openaperture.client.models import Problem, WorkflowSummary
+from openaperture.manager.requests import LOCK_PATTERN
 
 _OURS = frozenset(WorkflowSummary.__struct_fields__)
 """Fields of a workflow; those that no request has are set by the orchestrator."""
+
+_FORMS = {
+    LOCK_PATTERN: (
+        "is no name of a lock: begin it with a letter or a digit, and write only letters, digits and . _ : / @ -"
+    )
+}
+_WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "string_too_short": lambda limits: (
+        f"has to have at least {limits['min_length']} characters"
+        if limits["min_length"] > 1
+        else "is empty; write at least 1 character"
+    ),
+    "string_too_long": lambda limits: f"has more than {limits['max_length']} characters; shorten it",
+    "string_pattern_mismatch": lambda limits: _FORMS.get(
+        limits["pattern"], f"has another form than {limits['pattern']}"
+    ),
+    "string_type": lambda _: "has to be a text (a JSON string)",
+    "int_parsing": lambda _: "has to be a whole number",
+    "int_type": lambda _: "has to be a whole number",
+}
+"""What is said of a value, by the kind of problem; of others the words of the validator."""
 
 
 def problems_of(request: Request, error: RequestValidationError) -> list[Problem]:
@@ -35,6 +57,8 @@ def _message(found: Mapping[str, Any], request: Request) -> str:
             return "is missing"
         case "value_error":
             return str(found["ctx"]["error"])
+        case kind if kind in _WORDS:
+            return _WORDS[kind](found.get("ctx", {}))
         case _:
             text = str(found["msg"])
             return text[:1].lower() + text[1:]

@@ -116,7 +116,8 @@ Short = Annotated[str, Field(max_length=128)]
 Flag = Annotated[bool | None, BeforeValidator(_flag)]
 Reason = Annotated[str, Field(max_length=4_096)]
 Seconds = Annotated[float, Field(gt=0, le=30 * 86_400, allow_inf_nan=False)]
-Lock = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")]
+LOCK_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$"
+Lock = Annotated[str, Field(min_length=1, max_length=128, pattern=LOCK_PATTERN)]
 Group = Annotated[list[Milestone], Field(min_length=1, max_length=MAX_MEMBERS)]
 Entry = Annotated[
     Annotated[Milestone, Tag("(name)")] | Annotated[Group, Tag("(group)")],

@@ -7,7 +7,9 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
+from openaperture.client import ManagerClient
 from openaperture.domain.access import Identity, Role
+from openaperture.domain.errors import AccessRefused
 from openaperture.manager.access import FAILURES_PER_ADDRESS
 from openaperture.manager.policy import POLICIES, Policies, Policy
 from tests.unit.manager.people import (
@@ -186,6 +188,30 @@ async def test_a_token_that_expired_is_nobody(place: Place) -> None:
     assert (await walked(place, bearer(text)))["GET /audit"] == 200
     place.clock.seconds += 86_400
     assert_walked(await walked(place, bearer(text)), "none", 401)
+
+
+async def test_whoever_has_a_token_that_ended_is_told_so_and_nobody_else(place: Place) -> None:
+    async def message(text: str) -> str:
+        async with sending(place, **bearer(text)) as http:
+            response = await http.get("/workflows")
+        assert response.status_code == 401
+        with pytest.raises(AccessRefused) as refused:
+            async with ManagerClient(
+                "http://manager", text, transport=httpx.ASGITransport(app=place.app)
+            ) as client:
+                await client.list_workflows()
+        found: str = response.json()["error"]["message"]
+        assert (found in str(refused.value)) is (response.json()["error"]["code"] == "token_ended")
+        return found
+
+    _, expiring = await make_token(place, days=1)
+    token_id, revoked = await make_token(place, days=9)
+    assert (await place.http.delete(f"/tokens/{token_id}")).status_code == 204
+    place.clock.seconds += 86_400
+    assert (await message(expiring)).startswith("the access token has expired on ")
+    assert (await message(revoked)).startswith("the access token was revoked on ")
+    assert (await message(revoked[:-1] + ("a" if revoked[-1] != "a" else "b"))).startswith("a valid access token")
+    assert (await message("nonsense")).startswith("a valid access token")
 
 
 async def test_an_access_token_that_expired_is_nobody(place: Place) -> None:

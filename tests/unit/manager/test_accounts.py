@@ -74,6 +74,8 @@ async def test_a_token_has_at_most_the_power_of_its_maker(place: Place) -> None:
             for wanted in ("viewer", "operator", "admin", "worker"):
                 status = (await http.post("/tokens", json={"role": wanted})).status_code
                 assert status == (201 if wanted in possible else 403), (role, wanted)
+            refused = (await http.post("/tokens", json={"role": "admin"})).json()["error"]["message"]
+            assert refused.startswith({"viewer": "a viewer makes", "operator": "an operator makes"}[role])
             assert (await http.post("/tokens", json={})).json()["role"] == role
 
 

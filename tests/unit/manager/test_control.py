@@ -42,15 +42,18 @@ async def test_groups_locks_and_limits_are_stored_and_shown_as_they_were_asked_f
     ("fields", "field", "words"),
     [
         ({"milestones": ["biuld"]}, "milestones.0", 'did you mean "build"?'),
-        ({"milestones": ["build", ["deploy", "zzz"]]}, "milestones.1", "known are"),
+        ({"milestones": ["build", ["deploy", "zzz"]]}, "milestones.1", '"zzz" is not known'),
         ({"on_failure": ["rollback"]}, "on_failure.0", "is not known"),
         ({"milestones": [["build", "build"]]}, "milestones.0", "twice"),
         ({"locks_from": "config"}, "locks_from", "none of its milestones"),
         ({"milestone_options": {"config": {"max_attempts": 1}}}, "milestone_options.config", "none of its"),
         ({"milestone_options": {"build": {"max_attempts": 0}}}, "milestone_options.build.max_attempts", "greater"),
-        ({"milestones": [["build", 7]]}, "milestones.0.1", "string"),
+        ({"milestones": [["build", 7]]}, "milestones.0.1", "has to be a text"),
         ({"milestones": [[]]}, "milestones.0", "at least 1"),
-        ({"locks": ["a lock"]}, "locks.0", "pattern"),
+        ({"locks": ["a lock"]}, "locks.0", "write only letters, digits"),
+        ({"locks": [""]}, "locks.0", "is empty"),
+        ({"locks_from": "build"}, "locks_from", "none are named"),
+        ({"milestones": ["b" * 65]}, "milestones.0", "more than 64 characters"),
         ({"when_locked": "never"}, "when_locked", "'wait'"),
     ],
 )
@@ -62,6 +65,18 @@ async def test_what_cannot_be_worked_off_is_refused_when_it_is_stored(
     [problem] = response.json()["error"]["problems"]
     assert problem["field"] == field
     assert words in problem["message"]
+
+
+async def test_all_milestones_that_are_not_known_are_told_in_one_sentence(place: Place) -> None:
+    response = await place.http.post("/workflows", json={"milestones": ["biuld", ["polish", "build"], "paint"]})
+    error = response.json()["error"]
+    assert [problem["field"] for problem in error["problems"]] == ["milestones.0", "milestones.1", "milestones.2"]
+    assert error["message"] == (
+        'the request cannot be used: milestones.0: milestone "biuld" is not known (did you mean "build"?); '
+        'milestones.1: milestone "polish" is not known; milestones.2: milestone "paint" is not known; '
+        "known are approval, build, config, deploy, deploy_ecs, deploy_oa, scheduled, "
+        "and the configuration can define others as [milestones.NAME]."
+    )
 
 
 async def test_sending_back_what_was_read_takes_no_group_apart(place: Place) -> None:
