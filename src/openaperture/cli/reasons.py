@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from openaperture.cli.untrusted import one_line
 from openaperture.client.models import Explanation
+
+Row: TypeAlias = Mapping[str, Any]
 
 _UNTIL = {
     "approval": "fails if nobody has decided by",
@@ -50,15 +52,16 @@ def _texts(key: str, value: Any) -> Iterator[str]:
     if key == "locks":
         yield from map(_lock, value)
     elif isinstance(value, Mapping):
-        yield _fields(cast("Mapping[str, Any]", value))
+        yield _fields(cast("Row", value))
     elif isinstance(value, Sequence) and not isinstance(value, str):
-        if texts := [_fields(row) if isinstance(row, Mapping) else str(row) for row in value]:
+        rows: Sequence[Any] = value
+        if texts := [_fields(cast("Row", row)) if isinstance(row, Mapping) else str(row) for row in rows]:
             yield ", ".join(texts)
     elif value is not None:
         yield _scalar(value)
 
 
-def _lock(lock: Mapping[str, Any]) -> str:
+def _lock(lock: Row) -> str:
     if lock["holder"] is None:
         holder = "nobody has it"
     else:
@@ -68,8 +71,9 @@ def _lock(lock: Mapping[str, Any]) -> str:
     return f"{lock['name']}: {holder}{kept}; {lock['ahead'] or 'none'} before this one in the queue"
 
 
-def _fields(fields: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {_scalar(value)}" for name, value in fields.items() if value not in {None, ""})
+def _fields(fields: Row) -> str:
+    told = ((name, value) for name, value in fields.items() if value is not None and value != "")
+    return ", ".join(f"{name} {_scalar(value)}" for name, value in told)
 
 
 def _scalar(value: Any) -> str:
