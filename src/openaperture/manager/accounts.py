@@ -156,7 +156,9 @@ class AccountRoutes:
         identity = _known(request).identity
         token = await self._store.find_token(token_id)
         if token is None or not (identity.role is Role.ADMIN or token.identity.name == identity.name):
-            return refuse(404, "unknown_token", f"you have no token {token_id[:64]}; list the tokens to see yours")
+            return refuse(
+                404, "unknown_token", f'you have no token {token_id[:64]}; "openaperture tokens list" shows yours'
+            )
         await self._store.revoke_token(token_id, self._now())
         self._identities.forget(token_id)
         return Response(status_code=204)
@@ -191,7 +193,9 @@ class AccountRoutes:
         """It gets no more tokens, and those that it has are refused."""
         if not await self._store.disable_client(client_id, self._now()):
             return refuse(
-                404, "unknown_client", f"there is no client {client_id[:64]}; list the clients to see all"
+                404,
+                "unknown_client",
+                f'there is no client {client_id[:64]}; "openaperture clients list" shows all',
             )
         self._identities.forget_client(client_id)
         return Response(status_code=204)
