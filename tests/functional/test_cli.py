@@ -167,7 +167,7 @@ def test_the_ref_that_is_named_is_what_is_released(site: Site) -> None:
         (("run", "product", "--on-failure", "a+b"), "one after the other"),
         (("run", "product", "--lock", "bad lock"), "begin it with a letter or a digit"),
         (("run", "product", "--lock-from", "build"), "add --lock NAME"),
-        (("tokens", "revoke", "mine"), "you have no token mine; list the tokens"),
+        (("tokens", "revoke", "mine"), 'you have no token mine; "openaperture tokens list" shows yours'),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

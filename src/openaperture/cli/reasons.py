@@ -54,7 +54,7 @@ def _texts(key: str, value: Any) -> Iterator[str]:
     elif isinstance(value, Mapping):
         yield _fields(cast("Row", value))
     elif isinstance(value, Sequence) and not isinstance(value, str):
-        rows: Sequence[Any] = value
+        rows = cast("list[Any]", value)
         if texts := [_fields(cast("Row", row)) if isinstance(row, Mapping) else str(row) for row in rows]:
             yield ", ".join(texts)
     elif value is not None:

@@ -156,7 +156,8 @@ class AccountRoutes:
         identity = _known(request).identity
         token = await self._store.find_token(token_id)
         if token is None or not (identity.role is Role.ADMIN or token.identity.name == identity.name):
-            return refuse(404, "unknown_token", f"you have no token {token_id[:64]}; list the tokens to see yours")
+            text = f'you have no token {token_id[:64]}; "openaperture tokens list" shows yours'
+            return refuse(404, "unknown_token", text)
         await self._store.revoke_token(token_id, self._now())
         self._identities.forget(token_id)
         return Response(status_code=204)
@@ -190,9 +191,8 @@ class AccountRoutes:
     async def disable_client(self, client_id: str) -> Response:
         """It gets no more tokens, and those that it has are refused."""
         if not await self._store.disable_client(client_id, self._now()):
-            return refuse(
-                404, "unknown_client", f"there is no client {client_id[:64]}; list the clients to see all"
-            )
+            text = f'there is no client {client_id[:64]}; "openaperture clients list" shows all'
+            return refuse(404, "unknown_client", text)
         self._identities.forget_client(client_id)
         return Response(status_code=204)
 
