@@ -35,7 +35,7 @@ from tests.servers import shared_servers
 
 PROGRAM = Path(__file__).with_name("erlang_worker.escript")
 LIBRARIES = Path("/usr/lib/rabbitmq/lib")
-SAY_SECONDS = 30.0
+SAY_SECONDS = 90.0
 CONFIG, BUILD, DEPLOY = "config", "build", "deploy"
 RELEASE = (CONFIG, BUILD, DEPLOY)
 AS_BUILDER, AS_DEPLOYER = "builder", "deployer"

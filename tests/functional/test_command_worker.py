@@ -339,7 +339,7 @@ async def test_a_flood_of_output_is_cut_and_its_end_is_kept(tmp_path: Path) -> N
     async with bench(tmp_path) as at:
         await at.completed(source_repo=str(shop))
         lines = at.lines()
-        assert len(lines) < 10_000
+        assert len(lines) < 30_000
         assert any("left out" in line for line in lines)
         assert lines[-1] == "done"
 
