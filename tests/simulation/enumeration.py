@@ -25,30 +25,35 @@ class Enumerated:
             self.failures.append(f'"{self.scenario}" with crashes at {where}: {"; ".join(performance.violations)}')
 
 
-def enumerate_singles(scenario: Scenario) -> Enumerated:
-    """A crash at each await in turn, and one performance without."""
+def enumerate_singles(scenario: Scenario, *, every: int = 1) -> Enumerated:
+    """A crash at each await in turn, or at every so manieth, and one performance without."""
     found = Enumerated(scenario.name)
-    for crash_at, performance in _from(scenario, ()):
+    for crash_at, performance in _from(scenario, (), every):
         found.note(crash_at, performance)
         found.singles += 1
     found.note((), perform(scenario))
     return found
 
 
-def enumerate_pairs(scenario: Scenario, *, stride: int = 1, offset: int = 0) -> Enumerated:
-    """Pairs of crashes whose first is one of `offset`, `offset + stride`, …: all of them for a stride of one."""
+def enumerate_pairs(scenario: Scenario, *, stride: int = 1, offset: int = 0, every: int = 1) -> Enumerated:
+    """Pairs of crashes whose first is one of `offset`, `offset + stride`, …: all of them for a stride of one.
+
+    The second is at each await after it, or at every so manieth.
+    """
     found = Enumerated(scenario.name)
     first = 1 + offset
     while perform(scenario, crash_at=(first,)).passes >= first:
-        for crash_at, performance in _from(scenario, (first,)):
+        for crash_at, performance in _from(scenario, (first,), every):
             found.note(crash_at, performance)
             found.pairs += 1
         first += stride
     return found
 
 
-def _from(scenario: Scenario, before: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], Performance]]:
-    """Performances with one more crash after those, at each await until the run is through before it."""
+def _from(
+    scenario: Scenario, before: tuple[int, ...], every: int
+) -> Iterator[tuple[tuple[int, ...], Performance]]:
+    """Performances with one more crash after those, until the run is through before it."""
     point = before[-1] + 1 if before else 1
     while True:
         crash_at = (*before, point)
@@ -56,4 +61,4 @@ def _from(scenario: Scenario, before: tuple[int, ...]) -> Iterator[tuple[tuple[i
         if performance.passes < point:
             return
         yield crash_at, performance
-        point += 1
+        point += every

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 DELIVERIES = 100_000
-"""At random; the crashes of the golden scenarios (`test_enumeration.py`) make about as many again."""
+"""At random; the crashes of the golden scenarios (`test_enumeration.py` and so on) make about as many again."""
 FIRST_SEED = 1_000
 
 
