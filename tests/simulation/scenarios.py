@@ -18,15 +18,6 @@ from tests.simulation.world import Shape, paint
 DONE, FAILED, GONE = State.COMPLETED, State.FAILED, State.CANCELLED
 _SOON = "Tue, 01 Jan 2030 00:00:08 UTC"
 _PAST = "Tue, 05 Mar 2013 23:25:19 UTC"
-LONG = frozenset(
-    {
-        "undeliverable",
-        "a build that is done though it was told to stop",
-        "cancel a deploy that speaks and does not stop",
-        "cancel a held deploy that did not stop",
-    }
-)
-"""Those whose hundreds of awaits are alike: `make test` crashes at every tenth of them, `make soak` at each."""
 NOBODY = Shape(poll_seconds=4.0, workers=0)
 TWO_HANDS = Shape(poll_seconds=4.0, workers=2)
 TWO_ENGINES = Shape(poll_seconds=4.0, orchestrators=2)

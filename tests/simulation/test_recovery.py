@@ -4,19 +4,20 @@ import pytest
 
 from tests.simulation.enumeration import enumerate_pairs
 from tests.simulation.faults import Faults
-from tests.simulation.scenarios import LONG, SCENARIOS
+from tests.simulation.scenarios import SCENARIOS
 from tests.simulation.stage import Scenario, perform
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 ONE_FIRST_CRASH = 1_000_000
-"""Of the first crashes of a pair only one is played here, with every third second one; `make soak` plays all."""
+SECOND_CRASHES = 60
+"""Only one of the first crashes is played here, with about so many second ones; `make soak` plays all pairs."""
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda each: each.name)
 def test_a_golden_scenario_survives_a_crash_inside_its_recovery(scenario: Scenario) -> None:
     place = SCENARIOS.index(scenario)
-    every = 20 if scenario.name in LONG else 3
+    every = 1 + perform(scenario).passes // SECOND_CRASHES
     found = enumerate_pairs(scenario, stride=ONE_FIRST_CRASH, offset=7 + 3 * place % 10, every=every)
     print(f"{scenario.name}: {found.pairs} pairs of crashes")
     assert not found.failures
