@@ -67,6 +67,7 @@ def judge(journal: Journal, disk: Disk, server: Server, loop: SimulationLoop) ->
         ("I3", lambda: one_decision_per_version(tape)),
         ("I4", lambda: one_dispatch_per_attempt(tape)),
         ("I5", lambda: only_the_current_attempt_counts(tape)),
+        ("I5", lambda: a_message_is_handled_once(tape)),
         ("I6", lambda: one_result_per_milestone(tape)),
         ("I6", lambda: effects_run_again_only_after_a_loss(tape)),
         ("I6", lambda: one_worker_runs_a_milestone_once(tape)),
@@ -206,6 +207,14 @@ def _words_of_workers(tape: Tape) -> dict[tuple[str, ...], int]:
         milestone = milestones.get((finished.workflow_id, key), "")
         words.setdefault((finished.workflow_id, str(key.generation), str(key.position), milestone, told), place)
     return words
+
+
+def a_message_is_handled_once(tape: Tape) -> Iterator[str]:
+    """I5: what comes again is known by its id, and not applied again."""
+    handled = Counter(message_id for _, saved in tape.saved for message_id in saved.message_ids)
+    for message_id, count in handled.items():
+        if count > 1:
+            yield f"message {message_id} was handled in {count} commits"
 
 
 def one_result_per_milestone(tape: Tape) -> Iterator[str]:

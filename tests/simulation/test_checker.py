@@ -13,7 +13,7 @@ from openaperture.domain.history import Entry
 from openaperture.domain.milestones import FailureKind, OnLoss
 from openaperture.domain.releases import Release
 from openaperture.domain.workflow import Failure, Lineage, Result, State, Step, Wait, Workflow
-from tests.simulation.checker import enough_have_approved, one_result_per_milestone
+from tests.simulation.checker import a_message_is_handled_once, enough_have_approved, one_result_per_milestone
 from tests.simulation.course_rules import (
     every_wait_is_limited,
     messages_do_not_grow,
@@ -74,6 +74,7 @@ class Story:
         *entries: Entry,
         asks: Sequence[AttemptKey] = (),
         ends: Mapping[AttemptKey, str] | None = None,
+        handles: Sequence[str] = (),
         **changes: Any,
     ) -> None:
         before = self.states.get(who)
@@ -81,7 +82,7 @@ class Story:
         known = before or fresh
         after = replace(known, version=known.version + 1, **changes)
         self.states[who] = after
-        self.journal.add(Saved("orc0", before, after, known.version, entries, asks, ends or {}, [], []))
+        self.journal.add(Saved("orc0", before, after, known.version, entries, asks, ends or {}, [], handles))
 
     def ask(self, who: str, milestone: str, at: AttemptKey, **changes: Any) -> None:
         self.save(who, asks=[at], steps=(step(milestone, at),), **changes)
@@ -444,6 +445,14 @@ def test_a_token_travels_to_workers_and_the_key_of_all_tokens_nowhere(story: Sto
 
 
 # ------------------------------------------------------------------------------------------------ approvals
+
+
+def test_a_message_that_comes_again_is_not_handled_again(story: Story) -> None:
+    story.save("w", handles=["w/start.w.0"])
+    story.save("w", handles=["w/start.w.1"])
+    assert not found(a_message_is_handled_once(story.tape))
+    story.save("w", handles=["w/start.w.0"])
+    assert "message w/start.w.0 was handled in 2 commits" in found(a_message_is_handled_once(story.tape))
 
 
 def test_an_approval_that_was_void_may_be_given_again_and_no_other(story: Story) -> None:
