@@ -19,7 +19,7 @@ from tests.simulation.mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).parent.parent
 COPIED = ("src", "tests/simulation")
-MINUTES = 10
+MINUTES = 30
 
 
 def plant(mutant: Mutant, root: Path) -> None:
