@@ -300,6 +300,12 @@ LOST = (
     Scenario(
         name="a late answer", act=_starting("build"), ends=[DONE], moods={"build": ["deaf"]}, shape=TWO_HANDS
     ),
+    Scenario(
+        name="a build that is asked for again of the worker that is still at it",
+        act=_starting("build"),
+        ends=[DONE],
+        moods={"build": ["deaf_long"]},
+    ),
     Scenario(name="a build lost too often", act=_starting("build"), ends=[FAILED], moods={"build": ["die"] * 5}),
     Scenario(
         name="a long deploy",

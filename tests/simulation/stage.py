@@ -149,7 +149,7 @@ class Scenario:
     """How it ends when nothing crashes; the first. With crashes in it, any of them."""
     moods: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
     """Milestone -> what its handler does at its first, second … call: ok | fail | late_fail | hang | die | deaf |
-    long | stubborn | overrun.
+    deaf_long | long | stubborn | overrun.
 
     Then ok."""
     resolution: Resolution = Resolution.WORKED
@@ -266,6 +266,11 @@ class Scripted:
                 # Stands still for longer than its lease, and then goes on as if nothing had been.
                 self._loop.freeze(process, 40.0)
                 await asyncio.sleep(0)
+            case "deaf_long":
+                # The same, and there is still much to do.
+                self._loop.freeze(process, 40.0)
+                await asyncio.sleep(0)
+                await asyncio.sleep(20.0)
             case "long":
                 await asyncio.sleep(45.0)
             case _:
