@@ -5,6 +5,7 @@ the outputs of the milestones before its beginning taken over, and a history of 
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import replace
 from enum import StrEnum
 
@@ -41,11 +42,11 @@ def successor_of(
             f"workflow {workflow.id} is {workflow.state}, and has to end before it is repeated: {end}"
         )
     position = _beginning_of(workflow, repeat, milestone)
-    if newest:
-        _require_newer(workflow, position)
     before = {name for entry in workflow.release.milestones[:position] for name in members_of(entry)}
     inherited = workflow.finished if repeat is Repeat.RETRY else ()
     kept = before | set(inherited)
+    if newest:
+        _require_newer(workflow, kept)
     left = workflow.failure.outputs if workflow.failure else workflow.outputs
     fresh = Workflow(id=new_id, release=workflow.release, created_by=by, written_by=_authors(workflow))
     return replace(
@@ -65,13 +66,14 @@ def successor_of(
             verb=repeat.value,
             by=by,
             milestone=", ".join(members_of(workflow.release.milestones[position])) if position else None,
+            position=position,
         ),
     )
 
 
-def _require_newer(workflow: Workflow, position: int) -> None:
-    """What was built, tested and approved is of one commit, and so is all that follows."""
-    if position:
+def _require_newer(workflow: Workflow, kept: Collection[str]) -> None:
+    """All of a workflow is of one commit: with a newer one, nothing of what is done can be kept."""
+    if kept:
         raise WrongState(
             f"the newest commit has to go through all milestones: "
             f'"openaperture again --newest {workflow.id}" begins at the first one'

@@ -137,7 +137,9 @@ class Lineage:
     """retry | rerun | again"""
     by: str
     milestone: str | None = None
-    """Where it begins; None is the first milestone."""
+    """Where it begins, for people; None is the first milestone."""
+    position: int = 0
+    """The same as an index: a name may stand more than once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -123,7 +123,7 @@ def _our_fields(workflow: Workflow, about: Situation) -> dict[str, Any]:
         "steps": [_step_shown(step) for step in workflow.steps],
         "created_by": workflow.created_by or None,
         "parent_id": workflow.lineage.parent_id if workflow.lineage else None,
-        "first_position": _first_position(workflow),
+        "first_position": workflow.lineage.position if workflow.lineage else 0,
         "explanation": explain(workflow, about),
         "progress": next((attempt.progress for attempt in workflow.live), None),
         "outputs": {name: dict(outputs) for name, outputs in workflow.outputs.items()},
@@ -132,12 +132,6 @@ def _our_fields(workflow: Workflow, about: Situation) -> dict[str, Any]:
         "step_started_at": workflow.step_started_at,
         "ended_at": workflow.ended_at,
     }
-
-
-def _first_position(workflow: Workflow) -> int:
-    lineage = workflow.lineage
-    names = [", ".join(members_of(entry)) for entry in workflow.release.milestones]
-    return names.index(lineage.milestone) if lineage and lineage.milestone in names else 0
 
 
 def _given(options: MilestoneOptions) -> dict[str, Any]:

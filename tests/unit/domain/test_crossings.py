@@ -8,6 +8,7 @@ import pytest
 from openaperture.domain import events as e
 from openaperture.domain.commands import AskLocks, FreeLocks, KeepLocks
 from openaperture.domain.decide import decide, objection_to
+from openaperture.domain.errors import WrongState
 from openaperture.domain.lineage import Repeat, successor_of
 from openaperture.domain.milestones import MilestoneOptions, OnLoss
 from openaperture.domain.releases import Entry, OnGroupFailure, WhenLocked
@@ -50,6 +51,18 @@ def test_a_milestone_that_stands_twice_is_retried_where_it_failed() -> None:
     run.fail("deploy")
     again = restarted(run)
     assert (again.position, [attempt.milestone for attempt in again.live]) == (2, ["deploy"])
+    assert again.lineage is not None
+    assert again.lineage.position == 2
+
+
+def test_a_group_that_is_done_in_part_is_not_retried_with_the_newest_commit() -> None:
+    run = Machine(("build", "test"))
+    run.claim("build", "test")
+    run.complete("build")
+    run.fail("test")
+    with pytest.raises(WrongState, match="has to go through all milestones"):
+        successor_of(run.workflow, Repeat.RETRY, "new", "eve", newest=True)
+    assert successor_of(run.workflow, Repeat.AGAIN, "new", "eve", newest=True).source_commit_hash is None
 
 
 def test_a_rollback_of_the_same_name_does_not_make_the_failed_milestone_done() -> None:
